@@ -1,0 +1,248 @@
+"""
+The asynchronous client.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, overload
+
+from ._gateway import MAX_RESPONSE_BYTES, NOT_GIVEN, Gateway, NotGiven
+from ._models import ChatCompletionsResponse
+from ._request import ChatCompletionsRequest
+from ._retry import RetryPolicy
+from ._stream import AsyncStream
+from ._timeout import Timeout
+
+if TYPE_CHECKING:
+    import aiohttp
+
+    from ._params import ChatCompletionsParams
+
+if sys.version_info >= (3, 11):
+    from typing import Self, Unpack
+else:
+    from typing_extensions import Self, Unpack
+
+__all__ = ("AsyncClient",)
+
+
+class AsyncClient:
+    """
+    Talks to the gateway from asynchronous code.
+
+    It needs no running loop to be made, and can be used in one event loop after another. Use it
+    with `async with`, or close it with `aclose()`; one that is dropped, or whose loop ends, closes
+    its connections, too.
+
+    Args:
+        api_key: The gateway's key; by default the environment's `AI_STATS_API_KEY`.
+        base_url: Where the gateway is; by default the environment's `AI_STATS_BASE_URL`, else
+            `https://api.phaseo.app/v1`.
+        timeout: The limits of a call: a `Timeout`, a number of seconds for the whole of it, or
+            `None` for none.
+        max_retries: How often a failed call is tried again at the most, or a `RetryPolicy`.
+        max_connections: How many connections are open at the most, in each event loop; calls beyond
+            that queue.
+        default_headers: Headers for each request, on top of the client's own.
+        session: Your own `aiohttp.ClientSession`, which the client uses and does not close. It has
+            to be used in the event loop that it was made in, and has its own limit of connections
+            and its own proxies.
+        max_response_bytes: The longest answer, or event of a stream, that is read, in bytes.
+
+    Raises:
+        ConfigurationError: There is no key, or a value can't be used.
+    """
+
+    def __init__(
+        self,
+        api_key: str | None = None,
+        base_url: str | None = None,
+        *,
+        timeout: Timeout | float | NotGiven | None = NOT_GIVEN,
+        max_retries: int | RetryPolicy = 2,
+        max_connections: int = 100,
+        default_headers: Mapping[str, str] | None = None,
+        session: aiohttp.ClientSession | None = None,
+        max_response_bytes: int = MAX_RESPONSE_BYTES,
+    ) -> None:
+        key, api_key = [api_key], None  # so that no traceback shows it
+        self._gateway = Gateway(
+            key.pop(),
+            base_url,
+            timeout=timeout,
+            max_retries=max_retries,
+            max_connections=max_connections,
+            default_headers=default_headers,
+            session=session,
+            max_response_bytes=max_response_bytes,
+        )
+
+    @property
+    def base_url(self) -> str:
+        """
+        Where the gateway is, without a slash at the end.
+        """
+        return self._gateway.base_url
+
+    @property
+    def is_closed(self) -> bool:
+        """
+        Whether the client has been closed.
+        """
+        return self._gateway.is_closed
+
+    @overload
+    async def generate_text(
+        self,
+        request: ChatCompletionsRequest | ChatCompletionsParams | None = None,
+        /,
+        *,
+        timeout: Timeout | float | NotGiven | None = ...,
+        max_retries: int | RetryPolicy | None = ...,
+        extra_headers: Mapping[str, str] | None = ...,
+        extra_query: Mapping[str, str] | None = ...,
+        extra_body: Mapping[str, Any] | None = ...,
+        **params: Unpack[ChatCompletionsParams],
+    ) -> ChatCompletionsResponse: ...
+
+    @overload
+    async def generate_text(
+        self,
+        request: ChatCompletionsRequest | ChatCompletionsParams | None = None,
+        /,
+        *,
+        only_a_dict_can_give_this: object,
+        **options: object,
+    ) -> ChatCompletionsResponse: ...
+
+    async def generate_text(
+        self,
+        request: Any = None,
+        /,
+        *,
+        timeout: Any = NOT_GIVEN,
+        max_retries: Any = None,
+        extra_headers: Any = None,
+        extra_query: Any = None,
+        extra_body: Any = None,
+        **params: Any,
+    ) -> ChatCompletionsResponse:
+        """
+        Ask for an answer, and wait for the whole of it.
+
+        Args:
+            request: The parameters as a dict, or a `ChatCompletionsRequest`.
+            timeout: The limits of this call, in place of the client's.
+            max_retries: How often it is tried again at the most, or a `RetryPolicy`, in place of
+                the client's.
+            extra_headers: Headers on top of the client's; they win.
+            extra_query: Added to the URL.
+            extra_body: Put into the request's JSON as it is, unchecked: for what is new at the
+                gateway.
+            params: The parameters as keywords; they win over *request*.
+
+        Raises:
+            RequestValidationError: The request is wrong, and nothing was sent.
+            ConfigurationError: The client has been closed.
+            APIConnectionError: No answer came.
+            APITimeoutError: A limit ran out.
+            APIStatusError: The gateway answered with an error; see its subclasses.
+            APIResponseError: The answer is not what the contract says.
+        """
+        call = self._gateway.call(
+            request,
+            params,
+            is_stream=False,
+            timeout=timeout,
+            max_retries=max_retries,
+            extra_headers=extra_headers,
+            extra_query=extra_query,
+            extra_body=extra_body,
+        )
+        return await call.whole()
+
+    @overload
+    def stream_text(
+        self,
+        request: ChatCompletionsRequest | ChatCompletionsParams | None = None,
+        /,
+        *,
+        timeout: Timeout | float | NotGiven | None = ...,
+        max_retries: int | RetryPolicy | None = ...,
+        extra_headers: Mapping[str, str] | None = ...,
+        extra_query: Mapping[str, str] | None = ...,
+        extra_body: Mapping[str, Any] | None = ...,
+        **params: Unpack[ChatCompletionsParams],
+    ) -> AsyncStream: ...
+
+    @overload
+    def stream_text(
+        self,
+        request: ChatCompletionsRequest | ChatCompletionsParams | None = None,
+        /,
+        *,
+        only_a_dict_can_give_this: object,
+        **options: object,
+    ) -> AsyncStream: ...
+
+    def stream_text(
+        self,
+        request: Any = None,
+        /,
+        *,
+        timeout: Any = NOT_GIVEN,
+        max_retries: Any = None,
+        extra_headers: Any = None,
+        extra_query: Any = None,
+        extra_body: Any = None,
+        **params: Any,
+    ) -> AsyncStream:
+        """
+        Ask for an answer as a stream of chunks. The request goes out when the stream is first used.
+
+        Args:
+            request: The parameters as a dict, or a `ChatCompletionsRequest`.
+            timeout: The limits of this call, in place of the client's.
+            max_retries: How often it is tried again before its first chunk, or a `RetryPolicy`.
+            extra_headers: Headers on top of the client's; they win.
+            extra_query: Added to the URL.
+            extra_body: Put into the request's JSON as it is, unchecked: for what is new at the
+                gateway.
+            params: The parameters as keywords; they win over *request*.
+
+        Raises:
+            RequestValidationError: The request is wrong, and nothing was sent.
+            ConfigurationError: The client has been closed.
+        """
+        call = self._gateway.call(
+            request,
+            params,
+            is_stream=True,
+            timeout=timeout,
+            max_retries=max_retries,
+            extra_headers=extra_headers,
+            extra_query=extra_query,
+            extra_body=extra_body,
+        )
+        return AsyncStream(call.open)
+
+    async def aclose(self) -> None:
+        """
+        Close the client and its connections. A second time does nothing.
+        """
+        self._gateway.is_closed = True
+        await self._gateway.transport.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()

@@ -1,0 +1,571 @@
+"""
+From declared types to checked values, and from those to JSON: the one cattrs converter, and orjson.
+
+The types of a request are declared once, as `TypedDict`s whose ranges stand in their annotations:
+`Annotated[float, Between(0, 2)]`. Type checkers read them, and the hooks below make cattrs hold
+values to them at run time. cattrs walks the whole of a value before it raises, so every fault is
+found, each with its path.
+
+What comes out is new: each declared mapping is a new `dict` without the keys whose value is `None`,
+each declared list a new `list`. Free JSON, declared as `Mapping[str, object]` or `object`, is
+passed on as it is.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
+from functools import cache, partial
+from numbers import Integral, Real
+from types import GenericAlias, UnionType
+from typing import (
+    Annotated,
+    Any,
+    Literal,
+    Protocol,
+    Union,
+    cast,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
+
+import attrs
+from cattrs import ClassValidationError, Converter, IterableValidationError
+from cattrs.cols import (
+    list_structure_factory,
+    mapping_structure_factory,  # pyright: ignore[reportUnknownVariableType]  # Some types are left out.
+)
+from cattrs.errors import AttributeValidationNote, IterableValidationNote
+from cattrs.gen.typeddicts import (
+    make_dict_structure_fn,  # pyright: ignore[reportUnknownVariableType]  # A bare `dict`.
+)
+
+from ._errors import Fault, RequestValidationError
+from ._json import as_dict, finite, is_list_like, is_mapping, is_object_like, join_path
+
+if sys.version_info >= (3, 11):
+    from typing import is_typeddict
+else:
+    from typing_extensions import is_typeddict
+
+__all__ = (
+    "Above",
+    "AnyOf",
+    "Between",
+    "Closed",
+    "Expected",
+    "FaultError",
+    "Free",
+    "Length",
+    "MappingRule",
+    "Tagged",
+    "describe",
+    "structurer",
+)
+
+Hook = Callable[[Any, Any], Any]
+
+_code_for = cast("Callable[..., Hook]", make_dict_structure_fn)
+
+# --- what an annotation can say beside the type ---
+
+
+class ValueRule(Protocol):
+    """
+    What must hold of a value beside its type, and how to say so.
+    """
+
+    def holds(self, value: Any) -> bool:
+        """
+        Whether *value*, whose type is right, is allowed.
+        """
+        ...
+
+    def describe(self, kind: str) -> str:
+        """
+        What is allowed, where *kind* says the type: `a number`.
+        """
+        ...
+
+
+class MappingRule(Protocol):
+    """
+    What must hold of a mapping as a whole.
+    """
+
+    def mistakes(self, given: Mapping[str, Any]) -> Iterator[FaultError]:
+        """
+        What is wrong with *given*, which has no `None`.
+        """
+        ...
+
+
+@attrs.frozen
+class Between:
+    """
+    A number from *low* to *high*, both included.
+    """
+
+    low: int
+    high: int | None = None
+
+    def holds(self, value: float) -> bool:
+        return self.low <= value and (self.high is None or value <= self.high)
+
+    def describe(self, kind: str) -> str:
+        if self.high is None:
+            return f"{kind} of at least {self.low}"
+        return f"{kind} from {self.low} to {self.high}"
+
+
+@attrs.frozen
+class Above:
+    """
+    A number greater than *low*.
+    """
+
+    low: int
+
+    def holds(self, value: float) -> bool:
+        return value > self.low
+
+    def describe(self, kind: str) -> str:
+        return f"{kind} above {self.low}"
+
+
+@attrs.frozen
+class Length:
+    """
+    A string or a list of *low* to *high* characters or items.
+    """
+
+    low: int
+    high: int | None = None
+
+    def holds(self, value: Sized) -> bool:
+        return self.low <= len(value) and (self.high is None or len(value) <= self.high)
+
+    def describe(self, kind: str) -> str:
+        unit = "characters" if kind == "a string" else "items"
+        if self.high is not None:
+            return f"{kind}, {self.low} to {self.high} {unit}"
+        return f"{kind}, not empty" if self.low == 1 else f"{kind}, at least {self.low} {unit}"
+
+
+@attrs.frozen
+class Expected:
+    """
+    What to say that was expected, where the type alone says too little.
+    """
+
+    text: str
+
+    def holds(self, value: object) -> bool:
+        return True
+
+    def describe(self, kind: str) -> str:
+        return self.text
+
+
+@attrs.frozen
+class AnyOf:
+    """
+    A mapping that has at least one of *keys*; a dot leads into a mapping inside it.
+    """
+
+    keys: tuple[str, ...]
+    expected: str
+
+    def mistakes(self, given: Mapping[str, Any]) -> Iterator[FaultError]:
+        if not any(self._has(given, key) for key in self.keys):
+            first, *others = self.keys
+            elsewhere = " or ".join(f"`{other}`" for other in others)
+            expected = f"{self.expected}, here or in {elsewhere}; it is missing"
+            yield FaultError(None, expected, *first.split("."))
+
+    def _has(self, given: Any, key: str) -> bool:
+        for step in key.split("."):
+            given = given.get(step) if is_mapping(given) else None
+        return given is not None
+
+
+@attrs.frozen
+class Closed:
+    """
+    A mapping that has no keys but *keys*, since the gateway refuses others there.
+    """
+
+    keys: tuple[str, ...]
+
+    def mistakes(self, given: Mapping[str, Any]) -> Iterator[FaultError]:
+        known = " and ".join(f"`{key}`" for key in self.keys)
+        for key, value in given.items():
+            if key not in self.keys:
+                yield FaultError(value, f"no other keys here than {known}", key)
+
+
+@attrs.frozen
+class Tagged:
+    """
+    A union of mappings that are told apart by the value of *key*; each is called *noun*.
+
+    A value that no member of the union declares is a fault if *closed*. Else the mapping is passed
+    on as it is, since the gateway's list of them grows.
+    """
+
+    key: str
+    noun: str
+    closed: bool = False
+    note: str = ""
+
+
+@attrs.frozen
+class Free:
+    """
+    Free JSON, passed on as it is; the type that it is declared with is there for editors.
+    """
+
+
+# --- faults on their way up ---
+
+
+class FaultError(Exception):
+    """
+    A value that is not what was expected; *steps* lead to it from where this is raised.
+
+    cattrs collects these on its way through a request, and each becomes a `Fault`.
+    """
+
+    def __init__(self, value: object, expected: str, *steps: object) -> None:
+        super().__init__(expected)
+        self.value = value
+        self.expected = expected
+        self.steps = steps
+
+
+def structurer(declared: Any) -> Callable[[Any], Any]:
+    """
+    A function that makes new values of the type *declared*.
+
+    It raises `RequestValidationError` with every fault of the value that it is given.
+    """
+    return partial(_structure, _converter().get_structure_hook(declared))
+
+
+def _structure(hook: Hook, value: Any) -> Any:
+    try:
+        return hook(value, None)
+    except (FaultError, ClassValidationError, IterableValidationError) as error:
+        faults = tuple(_faults(error, ""))
+    # Raised out here, so that it doesn't carry cattrs' exception group along as its context.
+    raise RequestValidationError(faults)
+
+
+def _faults(error: BaseException, path: str) -> Iterator[Fault]:
+    if isinstance(error, ClassValidationError | IterableValidationError):
+        for inner in _collected(error):
+            yield from _faults(inner, _path_of(inner, path))
+    elif isinstance(error, FaultError):
+        yield Fault(join_path(path, *error.steps), error.value, error.expected)
+    elif isinstance(error, KeyError) and (note := _note(error)):
+        # cattrs' generated code reads a required key with `value[key]`.
+        yield Fault(path, None, f"{describe(note.type)}; it is missing")
+    else:
+        raise error
+
+
+def _collected(group: Any) -> tuple[Exception, ...]:
+    # For type checkers an attribute of `Any`: on Python 3.10 the class comes from a backport.
+    collected: tuple[Exception, ...] = group.exceptions
+    return collected
+
+
+def _note(error: BaseException) -> Any:
+    # cattrs notes on each error the key or the index at which it collected it.
+    notes = (AttributeValidationNote, IterableValidationNote)
+    return next((note for note in getattr(error, "__notes__", ()) if isinstance(note, notes)), None)
+
+
+def _path_of(error: BaseException, path: str) -> str:
+    note = _note(error)
+    if note is None:
+        return path
+    return join_path(path, note.name if isinstance(note, AttributeValidationNote) else note.index)
+
+
+# --- what was expected, in words ---
+
+_WORDS: dict[Any, tuple[str, str]] = {
+    str: ("a string", "strings"),
+    int: ("a whole number", "whole numbers"),
+    float: ("a number", "numbers"),
+    bool: ("true or false", "truth values"),
+    object: ("a JSON value", "JSON values"),
+}
+_UNIONS = (Union, UnionType)
+
+
+def describe(declared: Any) -> str:
+    """
+    A value of the type *declared*, in words: `a string or a list of parts`.
+    """
+    return _describe(declared)[0]
+
+
+def _describe(declared: Any) -> tuple[str, str]:
+    # In the singular and in the plural.
+    origin, arguments = get_origin(declared), get_args(declared)
+    if origin is Annotated:
+        return _describe_annotated(*arguments)
+    if origin in _UNIONS:
+        words = [_describe(member) for member in arguments if member is not type(None)]
+        singular = dict.fromkeys(one for one, _ in words)
+        plural = dict.fromkeys(many for _, many in words)
+        return " or ".join(singular), " or ".join(plural)
+    if origin is Literal:
+        return _WORDS[str]
+    if origin is Sequence:
+        text = f"a list of {_describe(arguments[0])[1]}"
+        return text, text
+    return _WORDS.get(declared, ("a mapping", "mappings"))
+
+
+def _describe_annotated(base: Any, *rules: Any) -> tuple[str, str]:
+    singular, plural = _describe(base)
+    for rule in rules:
+        if isinstance(rule, Tagged):
+            singular, plural = f"a {rule.noun}", f"{rule.noun}s"
+        elif hasattr(rule, "describe"):
+            singular = rule.describe(singular)
+    return singular, plural
+
+
+# --- the converter ---
+
+
+@cache
+def _converter() -> Converter:
+    # Not at import: most of the time here is cattrs writing code for the declared mappings.
+    converter = Converter(detailed_validation=True)
+    for scalar, hook in _SCALARS.items():
+        converter.register_structure_hook(scalar, hook)
+    # Not like those: `object` would stand for all of its subclasses, too.
+    converter.register_structure_hook_func(lambda declared: declared is object, _anything)
+    converter.register_structure_hook_func(_has_origin(Literal), _string)
+    for fits, factory in (
+        (is_typeddict, _typeddict_hook),
+        (_has_origin(Mapping), _mapping_hook),
+        (_has_origin(Sequence), _list_hook),
+        (_has_origin(*_UNIONS), _union_hook),
+        (_has_origin(Annotated), _annotated_hook),
+    ):
+        converter.register_structure_hook_factory(fits, factory)
+    return converter
+
+
+def _has_origin(*origins: Any) -> Callable[[Any], bool]:
+    return lambda declared: get_origin(declared) in origins
+
+
+# --- scalars: a bool is no number, and a number no string ---
+
+
+def _string(value: Any, _: Any) -> str:
+    # Also for a `Literal`: it is there for editors, and the gateway's list grows.
+    if isinstance(value, str):
+        return value
+    raise FaultError(value, "a string")
+
+
+def _boolean(value: Any, _: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    raise FaultError(value, "true or false")
+
+
+def _integer(value: Any, _: Any) -> int:
+    if type(value) is int:
+        return value
+    # NumPy's integers, among others, are registered as `Integral`.
+    if not isinstance(value, bool) and isinstance(value, Integral):
+        return int(value)
+    raise FaultError(value, "a whole number")
+
+
+def _number(value: Any, _: Any) -> float:
+    if type(value) is float and math.isfinite(value):
+        return value
+    number = finite(value) if _is_number(value) else None
+    if number is None:
+        raise FaultError(value, "a number")
+    return number
+
+
+def _is_number(value: Any) -> bool:
+    return not isinstance(value, bool) and isinstance(value, Real)
+
+
+def _anything(value: Any, _: Any) -> Any:
+    return value
+
+
+_SCALARS: dict[Any, Hook] = {str: _string, bool: _boolean, int: _integer, float: _number}
+
+# --- mappings and lists ---
+
+
+def _as_dict(value: Any, expected: str = "a mapping") -> dict[Any, Any]:
+    if is_object_like(value):
+        return as_dict(value)
+    raise FaultError(value, expected)
+
+
+def _free_mapping(value: Any, _: Any) -> dict[Any, Any]:
+    return _as_dict(value)
+
+
+def _without_none(value: Any) -> dict[Any, Any]:
+    return {key: item for key, item in _as_dict(value).items() if item is not None}
+
+
+def _typeddict_hook(declared: Any, converter: Converter, rules: Sequence[MappingRule] = ()) -> Hook:
+    fill = _code_for(declared, converter, _cattrs_use_linecache=False)
+
+    def structure_mapping(value: Any, _: Any) -> Any:
+        given = _without_none(value)
+        errors: list[Exception] = []
+        for rule in rules:
+            errors += rule.mistakes(given)
+        made: Any = None
+        try:
+            made = fill(given, declared)
+        except ClassValidationError as error:
+            errors += _collected(error)
+        if errors:
+            raise ClassValidationError("", errors, declared)
+        return made
+
+    return structure_mapping
+
+
+def _mapping_hook(declared: Any, converter: Converter) -> Hook:
+    key, item = get_args(declared)
+    if item is object:
+        return _free_mapping
+    dict_of: Any = GenericAlias(dict, (key, item))
+    fill: Hook = mapping_structure_factory(dict_of, converter)
+    return lambda value, _: fill(_without_none(value), declared)
+
+
+def _list_hook(declared: Any, converter: Converter) -> Hook:
+    (item,) = get_args(declared)
+    list_of: Any = GenericAlias(list, (item,))
+    fill = list_structure_factory(list_of, converter)
+    expected = describe(declared)
+
+    def structure_list(value: Any, _: Any) -> Any:
+        if is_list_like(value):
+            return fill(value, declared)
+        raise FaultError(value, expected)
+
+    return structure_list
+
+
+# --- unions and annotations ---
+
+
+def _union_hook(declared: Any, converter: Converter) -> Hook:
+    members = [member for member in get_args(declared) if member is not type(None)]
+    mappings = [member for member in members if _kind(member) is is_object_like]
+    if len(mappings) > 1:
+        # A bare mapping beside a declared one is there for type checkers.
+        members.remove(Mapping[str, object])
+    arms = [(_kind(member), converter.get_structure_hook(member)) for member in members]
+    if len(arms) == 1:
+        return arms[0][1]
+    expected = describe(declared)
+    # Most values are of these very types, whose arm can be known now.
+    usual: tuple[Any, ...] = ("", 0, 0.0, [], {})
+    by_type: dict[type[Any], Hook] = {
+        type(one): hook for fits, hook in reversed(arms) for one in usual if fits(one)
+    }
+
+    def structure_union(value: Any, _: Any) -> Any:
+        if arm := by_type.get(value.__class__):
+            return arm(value, None)
+        for fits, hook in arms:
+            if fits(value):
+                return hook(value, None)
+        raise FaultError(value, expected)
+
+    return structure_union
+
+
+def _kind(declared: Any) -> Callable[[Any], bool]:
+    origin, arguments = get_origin(declared), get_args(declared)
+    if origin is Annotated:
+        return _kind(arguments[0])
+    if declared is str or origin is Literal:
+        return lambda value: isinstance(value, str)
+    if declared in (int, float):
+        return _is_number
+    return is_list_like if origin is Sequence else is_object_like
+
+
+def _annotated_hook(declared: Any, converter: Converter) -> Hook:
+    base, *rules = get_args(declared)
+    if isinstance(rules[0], Tagged):
+        return _tagged_hook(base, rules[0], converter)
+    if isinstance(rules[0], Free):
+        return _free_mapping
+    if hasattr(rules[0], "mistakes"):
+        return _typeddict_hook(base, converter, rules)
+    return _ruled_value_hook(converter.get_structure_hook(base), rules, describe(declared))
+
+
+def _ruled_value_hook(hook: Hook, rules: Sequence[ValueRule], expected: str) -> Hook:
+    def structure_value(value: Any, _: Any) -> Any:
+        try:
+            made = hook(value, None)
+        except FaultError:
+            raise FaultError(value, expected) from None
+        for rule in rules:
+            if not rule.holds(made):
+                raise FaultError(value, expected)
+        return made
+
+    return structure_value
+
+
+def _tagged_hook(union: Any, tagged: Tagged, converter: Converter) -> Hook:
+    hooks: dict[str, Hook] = {}
+    untagged: Hook | None = None
+    for member in get_args(union):
+        bare = get_args(member)[0] if get_origin(member) is Annotated else member
+        if is_typeddict(bare):
+            hook = converter.get_structure_hook(member)
+            tags = get_args(get_type_hints(bare).get(tagged.key))
+            hooks.update(dict.fromkeys(tags, hook))
+            if tagged.key not in bare.__required_keys__:
+                untagged = hook
+    known = [repr(tag) for tag in hooks]
+    expected = f"one of {', '.join(known)}" if tagged.closed else f"a string, such as {known[0]}"
+    expected += tagged.note
+    noun = f"a {tagged.noun}"
+
+    def structure_tagged(value: Any, _: Any) -> Any:
+        given = _as_dict(value, noun)
+        tag: Any = given.get(tagged.key)
+        hook = untagged
+        if isinstance(tag, str):
+            hook = hooks.get(tag, None if tagged.closed else _free_mapping)
+        elif tag is not None:
+            hook = None
+        if hook is None:
+            missing = "; it is missing" if tag is None else ""
+            raise FaultError(tag, expected + missing, tagged.key)
+        return hook(given, None)
+
+    return structure_tagged

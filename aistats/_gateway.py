@@ -1,0 +1,414 @@
+"""
+The gateway, as the clients see it: where it is, and how a call to it is made, tried again and read.
+
+A `Call` is ready to be made and knows nothing of who makes it: `AsyncClient` awaits it, `Client`
+has it awaited on its background loop.
+"""
+
+from __future__ import annotations
+
+import enum
+import logging
+import os
+import random
+import re
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+from urllib.parse import urlencode, urlsplit
+
+import anyio
+import attrs
+
+from ._errors import (
+    AIStatsError,
+    APIConnectionError,
+    APIResponseError,
+    APIStatusError,
+    APITimeoutError,
+    ConfigurationError,
+    Fault,
+    RequestValidationError,
+)
+from ._exchange import Attempt, Exchange, SentRequest, redact
+from ._json import is_mapping
+from ._models import ChatCompletionsResponse
+from ._protocol import StreamDecoder, completion_from, status_error_from
+from ._request import build_request
+from ._retry import RetryBudget, RetryPolicy, retry_after
+from ._stream import OpenedStream
+from ._timeout import Timeout
+from ._transport import Response, Trace, Transport
+from ._version import __version__
+
+if TYPE_CHECKING:
+    import aiohttp
+
+__all__ = ("MAX_RESPONSE_BYTES", "NOT_GIVEN", "Call", "Gateway", "NotGiven")
+
+T = TypeVar("T")
+
+MAX_RESPONSE_BYTES: Final = 32 * 1024 * 1024
+_MAX_ERROR_BYTES = 1024 * 1024
+_DEFAULT_BASE_URL = "https://api.phaseo.app/v1"
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # a token: RFC 9110, section 5.1
+
+_log = logging.getLogger("aistats")
+
+
+class NotGiven(enum.Enum):
+    """
+    The type of `NOT_GIVEN`.
+    """
+
+    NOT_GIVEN = "not given"
+
+    def __repr__(self) -> str:
+        return "NOT_GIVEN"
+
+
+NOT_GIVEN: Final = NotGiven.NOT_GIVEN
+"""Where `None` means something: that the client's own setting holds."""
+
+
+class Gateway:
+    """
+    The gateway at one address, with one key. Its arguments are those of `AsyncClient`.
+    """
+
+    def __init__(
+        self,
+        api_key: str | None,
+        base_url: str | None,
+        *,
+        timeout: Timeout | float | NotGiven | None,
+        max_retries: int | RetryPolicy,
+        max_connections: int,
+        default_headers: Mapping[str, str] | None,
+        session: aiohttp.ClientSession | None,
+        max_response_bytes: int,
+    ) -> None:
+        authorization = _Secret.of(api_key)
+        api_key = None  # so that no traceback shows it
+        self.base_url = _checked_base_url(
+            base_url or os.environ.get("AI_STATS_BASE_URL") or _DEFAULT_BASE_URL
+        )
+        self.is_closed = False
+        self.budget = RetryBudget()
+        self.max_response_bytes = _positive("max_response_bytes", max_response_bytes)
+        self._timeout = Timeout() if isinstance(timeout, NotGiven) else Timeout.of(timeout)
+        self._policy = _policy(max_retries)
+        if faults := _header_faults("default_headers", default_headers or {}):
+            raise ConfigurationError("; ".join(map(str, faults)))
+        self.public_headers = {
+            "User-Agent": f"aistats/{__version__}",
+            "Content-Type": "application/json",
+            **(default_headers or {}),
+        }
+        self.transport = Transport(
+            self.base_url,
+            {"Authorization": authorization.value, **self.public_headers},
+            max_connections=_positive("max_connections", max_connections),
+            session=session,
+        )
+
+    def call(
+        self,
+        request: Any,
+        params: Mapping[str, Any],
+        *,
+        is_stream: bool,
+        timeout: Timeout | float | NotGiven | None,
+        max_retries: int | RetryPolicy | None,
+        extra_headers: Mapping[str, str] | None,
+        extra_query: Mapping[str, str] | None,
+        extra_body: Mapping[str, Any] | None,
+    ) -> Call:
+        """
+        A chat completion, checked and ready to be asked for.
+
+        Raises:
+            RequestValidationError: The request is wrong.
+            ConfigurationError: An option is, or the client has been closed.
+        """
+        self.check_open()
+        checked = build_request(request, params, stream=is_stream)
+        if faults := _header_faults("extra_headers", extra_headers or {}):
+            raise RequestValidationError(faults)
+        accept = "text/event-stream" if is_stream else "application/json"
+        return Call(
+            gateway=self,
+            body=checked.body(stream=is_stream, extra_body=extra_body),
+            headers={"Accept": accept, **(extra_headers or {})},
+            query={name: str(value) for name, value in (extra_query or {}).items()},
+            timeout=self._timeout if isinstance(timeout, NotGiven) else Timeout.of(timeout),
+            policy=self._policy if max_retries is None else _policy(max_retries),
+        )
+
+    def check_open(self) -> None:
+        """
+        Nothing happens, unless the client has been closed.
+
+        Raises:
+            ConfigurationError: It has been.
+        """
+        if self.is_closed:
+            raise ConfigurationError("The client has been closed; make a new one.")
+
+
+@attrs.frozen
+class Call:
+    """
+    One call, ready to be made.
+    """
+
+    gateway: Gateway
+    body: bytes = attrs.field(repr=False)
+    headers: Mapping[str, str] = attrs.field(repr=False)
+    query: Mapping[str, str] = attrs.field(repr=False)
+    timeout: Timeout
+    policy: RetryPolicy
+
+    async def whole(self) -> ChatCompletionsResponse:
+        """
+        Make it, and return the whole answer.
+        """
+        return await self._with_retries(self._whole_once)
+
+    async def open(self) -> OpenedStream:
+        """
+        Make it, and return the stream once its first event is there.
+        """
+        return await self._with_retries(self._open_once)
+
+    async def _with_retries(self, attempt: Callable[[_Attempt], Awaitable[T]]) -> T:
+        begun = time.monotonic()
+        exchange = Exchange()
+        tries = 0
+        while True:
+            this = _Attempt(exchange, Trace(time.monotonic()), begun)
+            exchange.status, exchange.raw_headers = None, ()
+            try:
+                result = await attempt(this)
+            except AIStatsError as failure:
+                this.take_time()
+                failed = Attempt(this.trace.outcome, failure.status, _reason(failure))
+                attempts = exchange.attempts
+                exchange.attempts = (*attempts, failed)
+                exchange.request = self._sent_request()
+                failure.exchange = exchange
+                if (
+                    this.trace.is_reused
+                    and failed.outcome == "ambiguous"
+                    and tries == len(attempts)
+                ):
+                    # The server had closed a connection that was kept, just when it was used again.
+                    # That is nobody's failure, so it is tried again at once, and does not count.
+                    delay: float | None = 0.0 if self.policy.retry_ambiguous else None
+                else:
+                    tries += 1
+                    delay = self.policy.next_delay(tries, failure, random.random())
+                if (
+                    delay is None
+                    or not self._has_time(begun, delay)
+                    or not self.gateway.budget.take()
+                ):
+                    raise
+            else:
+                exchange.attempts = (*exchange.attempts, Attempt("answered", exchange.status))
+                self.gateway.budget.give_back()
+                return result
+            exchange.attempts = (*attempts, attrs.evolve(failed, wait=delay))
+            _log.info("trying again in %.2f s: %s", delay, failed.reason)
+            await anyio.sleep(delay)
+
+    async def _whole_once(self, this: _Attempt) -> ChatCompletionsResponse:
+        response = await self._send(this)
+        limit = self.gateway.max_response_bytes
+        body, is_all = await response.read(limit)
+        if not is_all:
+            raise APIResponseError(
+                f"The answer is longer than {limit} bytes and was given up. "
+                "Raise max_response_bytes, if that is right."
+            )
+        this.take_time()
+        return completion_from(body, this.exchange)
+
+    async def _open_once(self, this: _Attempt) -> OpenedStream:
+        response = await self._send(this)
+        decoder = StreamDecoder(this.exchange, longest_event=self.gateway.max_response_bytes)
+        try:
+            if response.content_type in ("text/html", "application/json"):
+                # JSON in place of a stream is a whole completion or an error.
+                body, _ = await response.read(self.gateway.max_response_bytes)
+                decoder.receive_whole(body)
+            else:
+                await _receive_first_event(response, decoder)
+        except APIConnectionError:
+            # No event came, which is as good as no answer.
+            this.trace.first_byte = None
+            raise
+        finally:
+            this.take_time()
+        this.exchange.request = self._sent_request()
+        return OpenedStream(response, decoder, this.exchange, this.take_time)
+
+    async def _send(self, this: _Attempt) -> Response:
+        self.gateway.check_open()
+        remaining = self._remaining(this.begun)
+        response = await self.gateway.transport.send(
+            "chat/completions",
+            self.body,
+            self.headers,
+            self.query,
+            self.timeout,
+            remaining,
+            this.trace,
+        )
+        this.exchange.status = response.status
+        this.exchange.raw_headers = response.raw_headers
+        if 200 <= response.status < 300:
+            return response
+        try:
+            body, _ = await response.read(_MAX_ERROR_BYTES)
+        except APIConnectionError:
+            body = b""
+        error = status_error_from(body, this.exchange)
+        error.retry_after = retry_after(this.exchange.headers, datetime.now(timezone.utc))
+        raise error
+
+    def _remaining(self, begun: float) -> float | None:
+        return (
+            None
+            if self.timeout.total is None
+            else max(0.001, self.timeout.total - (time.monotonic() - begun))
+        )
+
+    def _has_time(self, begun: float, delay: float) -> bool:
+        remaining = self._remaining(begun)
+        return remaining is None or delay < remaining
+
+    def _sent_request(self) -> SentRequest:
+        headers = {"Authorization": "***", **self.gateway.public_headers, **self.headers}
+        query = f"?{urlencode(self.query)}" if self.query else ""
+        url = f"{self.gateway.base_url}/chat/completions{query}"
+        return SentRequest("POST", url, redact(headers), self.body)
+
+
+@attrs.frozen
+class _Attempt:
+    """
+    One try of a call.
+    """
+
+    exchange: Exchange
+    trace: Trace
+    begun: float
+    """When the call began, its first try."""
+
+    def take_time(self) -> None:
+        """
+        Note how long everything took until now.
+        """
+        self.exchange.timing = self.trace.timing(self.begun, time.monotonic())
+
+
+async def _receive_first_event(response: Response, decoder: StreamDecoder) -> None:
+    data, fresh = b"", True
+    while not decoder.has_event:
+        data = await response.receive(fresh=fresh)
+        decoder.receive_data(data)
+        if not data:
+            return
+        fresh = False
+
+
+def _reason(failure: AIStatsError) -> str:
+    if isinstance(failure, APIStatusError):
+        return f"status {failure.status}" + (f" ({failure.code})" if failure.code else "")
+    if isinstance(failure, APITimeoutError):
+        return f"{failure.limit} limit ran out"
+    return failure.message if isinstance(failure, APIConnectionError) else type(failure).__name__
+
+
+class _Secret:
+    """
+    The `Authorization` header's value, which no repr shows.
+    """
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: str) -> None:
+        self.value = value
+
+    @classmethod
+    def of(cls, key: str | None) -> _Secret:
+        """
+        For *key*, or else for the environment's.
+
+        Raises:
+            ConfigurationError: There is none, or it can't be a header's value.
+        """
+        secret = cls(f"Bearer {key if key is not None else os.environ.get('AI_STATS_API_KEY', '')}")
+        key = None  # so that no traceback shows it
+        if secret.value == "Bearer ":
+            raise ConfigurationError(
+                "There is no API key. Set AI_STATS_API_KEY in the environment, or pass api_key=."
+            )
+        if not _is_header_value(secret.value) or secret.value != secret.value.strip():
+            raise ConfigurationError(
+                "The API key has a line break, a space or another character that can't be in a "
+                "header; nothing was sent."
+            )
+        return secret
+
+
+def _checked_base_url(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        is_http = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        is_bare = parts.username is None and not parts.query and not parts.fragment
+    except ValueError:
+        is_http = is_bare = False
+    if not is_http:
+        raise ConfigurationError(
+            f"base_url must be an http or https URL, such as {_DEFAULT_BASE_URL}; not {url!r}"
+        )
+    if not is_bare:
+        raise ConfigurationError("base_url must not have a user name, a query or a fragment.")
+    return url.rstrip("/")
+
+
+def _header_faults(path: str, headers: Any) -> list[Fault]:
+    if not is_mapping(headers):
+        return [Fault(path, None, "a mapping of names to values")]
+    faults: list[Fault] = []
+    for name, value in headers.items():
+        if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name):
+            faults.append(Fault(path, None, "names of headers, without spaces and line breaks"))
+        elif not isinstance(value, str) or not _is_header_value(value):
+            faults.append(
+                Fault(
+                    f"{path}[{name!r}]", None, "a string without line breaks and control characters"
+                )
+            )
+    return faults
+
+
+def _is_header_value(value: str) -> bool:
+    return value.replace("\t", " ").isprintable()
+
+
+def _policy(max_retries: int | RetryPolicy) -> RetryPolicy:
+    return (
+        max_retries
+        if isinstance(max_retries, RetryPolicy)
+        else RetryPolicy(max_retries=max_retries)
+    )
+
+
+def _positive(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ConfigurationError(f"{name} must be a whole number of 1 or more; not {value!r}")
+    return value

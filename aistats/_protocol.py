@@ -1,0 +1,433 @@
+"""
+What an answer means: status, headers and body become a completion or an error; events become
+chunks. No I/O.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Any, Final, TypeVar
+
+import attrs
+import orjson
+
+from ._anthropic import as_chunk, is_anthropic
+from ._assembly import CompletionAssembler
+from ._errors import (
+    AIStatsError,
+    APIConnectionError,
+    APIResponseError,
+    APIStatusError,
+    APITimeoutError,
+    StreamError,
+    StreamErrorEvent,
+    StreamInterruptedError,
+    status_error_class,
+)
+from ._exchange import Exchange
+from ._models import ChatCompletionChunk, ChatCompletionsResponse, TranslatedChunk
+from ._sse import Event, EventTooLongError, SSEDecoder
+from ._wire import Wire, as_object, as_objects, as_string, is_object, parse_json
+
+__all__ = ("NEED_DATA", "Need", "StreamDecoder", "completion_from", "status_error_from")
+
+ErrorT = TypeVar("ErrorT", bound=AIStatsError)
+
+_SHOWN = 500  # characters of a body that an error shows
+
+
+class Need(enum.Enum):
+    """
+    The type of `NEED_DATA`.
+    """
+
+    DATA = "need data"
+
+
+NEED_DATA: Final = Need.DATA
+"""What a decoder gives when it can't go on without the next bytes."""
+
+
+# --- whole answers ---
+
+
+def completion_from(body: bytes, exchange: Exchange) -> ChatCompletionsResponse:
+    """
+    The completion in *body*, the answer to a request with a good status.
+
+    Raises:
+        APIResponseError: It isn't one.
+        APIStatusError: It is the gateway's own error, sent with a good status.
+    """
+    try:
+        wire = parse_json(body)
+    except ValueError:
+        raise _not_a_completion(body, exchange) from None
+    if not is_object(wire):
+        raise _answer_error("is JSON, but not an object", body, exchange)
+    if as_objects(wire.get("choices")):
+        return ChatCompletionsResponse(wire, exchange)
+    if not _is_error(wire):
+        raise _answer_error("has no choices", body, exchange)
+    report = ErrorReport.read(wire)
+    status = wire.get("status_code")
+    if isinstance(status, int) and status >= 400:
+        raise _status_error(status, report, wire, exchange)
+    raise _answer_error(f"is an error: {report.code}: {report.message}", body, exchange)
+
+
+def _not_a_completion(body: bytes, exchange: Exchange) -> APIResponseError:
+    if not body.strip():
+        return _answer_error("is empty", body, exchange)
+    if body.lstrip()[:1] == b"<":
+        return _answer_error(
+            "is HTML: a proxy or a login page answered, not the gateway", body, exchange
+        )
+    return _answer_error("is not JSON, or was cut", body, exchange)
+
+
+def _answer_error(what: str, body: bytes, exchange: Exchange) -> APIResponseError:
+    shown = _first_part(body)
+    error = APIResponseError(
+        f"The answer (status {exchange.status}) {what}. "
+        "Check that base_url leads to the gateway's API."
+        + (f" It begins: {shown}" if shown else "")
+    )
+    error.body = shown
+    error.exchange = exchange
+    return error
+
+
+def _first_part(body: bytes) -> str:
+    text = body[: 4 * _SHOWN].decode("utf-8", "replace").strip()
+    return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
+
+
+# --- errors ---
+
+
+@attrs.frozen
+class ErrorReport:
+    """
+    What the body of an error says, whichever of its many shapes it has.
+    """
+
+    code: str | None
+    message: str | None
+    request_id: str | None
+
+    @classmethod
+    def read(cls, wire: Wire) -> ErrorReport:
+        """
+        The report in *wire*: the gateway's envelope, OpenAI's, a router's or a provider's.
+        """
+        error = wire.get("error")
+        inner = as_object(error)
+        sentence = as_string(error)
+        listed = [as_string(detail.get("message")) for detail in as_objects(wire.get("details"))]
+        return cls(
+            code=_first_word(
+                # Where `error` is a sentence, the code stands in `reason`.
+                sentence if " " not in sentence else None,
+                inner.get("code"),
+                inner.get("type"),
+                wire.get("reason"),
+                inner.get("reason"),
+                wire.get("code"),
+            ),
+            message=_first_word(
+                wire.get("description"),
+                wire.get("message"),
+                inner.get("message"),
+                "; ".join(filter(None, listed)),
+                sentence,
+                wire.get("detail"),
+                wire.get("title"),
+            ),
+            request_id=_first_word(
+                None if wire.get("generation_id") == "unknown" else wire.get("generation_id"),
+                wire.get("request_id"),
+                wire.get("requestId"),
+                inner.get("request_id"),
+            ),
+        )
+
+
+def _first_word(*values: Any) -> str | None:
+    for value in values:
+        if isinstance(value, str) and value:
+            return value
+        if isinstance(value, int) and not isinstance(value, bool):
+            return str(value)
+    return None
+
+
+def _is_error(wire: Wire) -> bool:
+    return (
+        wire.get("error") is not None
+        or wire.get("object") == "error"
+        or wire.get("type") == "error"
+    )
+
+
+def status_error_from(body: bytes, exchange: Exchange) -> APIStatusError:
+    """
+    The error for an answer whose status is not a good one.
+    """
+    assert exchange.status is not None
+    try:
+        wire = parse_json(body)
+    except ValueError:
+        wire = None
+    if is_object(wire):
+        return _status_error(exchange.status, ErrorReport.read(wire), wire, exchange)
+    shown = _first_part(body)
+    return _status_error(exchange.status, ErrorReport(None, shown or None, None), shown, exchange)
+
+
+def _status_error(
+    status: int, report: ErrorReport, body: Any, exchange: Exchange
+) -> APIStatusError:
+    message = report.message or "no reason was given"
+    parts = [f"{status} {report.code}" if report.code else str(status), message]
+    advice = _advice(status, report, exchange)
+    error = status_error_class(status)(": ".join(parts) + (f" | {advice}" if advice else ""))
+    error.message = message
+    error.code = report.code
+    error.body = body
+    error.body_request_id = report.request_id
+    error.exchange = exchange
+    return error
+
+
+_ADVICE_BY_CODE = {
+    "unsupported_model_or_endpoint": "The gateway knows no such model: check its id.",
+    "key_limit_exceeded": (
+        "The key's quota is used up; a few seconds won't help. Raise it, or use another key."
+    ),
+    "google_empty_response": (
+        "The model gave no visible output: raise the token limit or change the prompt."
+    ),
+}
+_ADVICE_BY_STATUS = {
+    400: "Mend the request; trying it again as it is won't help.",
+    401: "Check the key: AI_STATS_API_KEY in the environment, or api_key=.",
+    402: "Add credit to the account.",
+    403: "Use a key that is allowed to do this, or another model or region.",
+    404: "Check base_url: there is nothing at this address.",
+    409: "Try again when it is ready.",
+    413: "Send less: the gateway takes at most 16 MiB of JSON.",
+    422: "Mend the request; trying it again as it is won't help.",
+    429: "Send fewer requests at a time, and try again later.",
+}
+
+
+def _advice(status: int, report: ErrorReport, exchange: Exchange) -> str:
+    if 300 <= status < 400:
+        location = exchange.headers.get("location", "nowhere")
+        return (
+            f"It redirects to {location}. Redirects are not followed, since the key and the prompt "
+            "would go with them: "
+            "if that is the gateway, set base_url to it."
+        )
+    if status == 401 and report.message == "db_error":
+        return "The gateway's key store was down: try again."
+    by_code = _ADVICE_BY_CODE.get(report.code or "")
+    return by_code or _ADVICE_BY_STATUS.get(status) or ("Try again later." if status >= 500 else "")
+
+
+# --- streams ---
+
+
+class StreamDecoder:
+    """
+    Bytes of an event stream in, chunks out, and at the end, or at a failure, the whole that they
+    make.
+
+    It is lazy: an event is decoded when it is asked for.
+    """
+
+    __slots__ = ("_assembler", "_counts", "_done", "_ended", "_exchange", "_sse")
+
+    def __init__(
+        self, exchange: Exchange | None = None, *, longest_event: int = 32 * 1024 * 1024
+    ) -> None:
+        self._exchange = exchange or Exchange()
+        self._sse = SSEDecoder(longest_event=longest_event)
+        self._assembler = CompletionAssembler()
+        self._counts: Wire = {}
+        self._done = False
+        self._ended = False
+
+    @property
+    def is_complete(self) -> bool:
+        """
+        Whether the answer is whole: `[DONE]` came, or a snapshot, or a `finish_reason` for each
+        choice.
+        """
+        return not self._assembler.is_empty and (self._done or self._assembler.is_complete)
+
+    @property
+    def has_event(self) -> bool:
+        """
+        Whether an event that says something is waiting to be decoded.
+        """
+        return self._sse.has_event()
+
+    @property
+    def answer_id(self) -> str | None:
+        """
+        The answer's id, once a frame had it.
+        """
+        return self._assembler.answer_id
+
+    def response(self) -> ChatCompletionsResponse:
+        """
+        All that has been decoded so far, as one answer.
+        """
+        return ChatCompletionsResponse(self._assembler.result(), self._exchange)
+
+    def receive_data(self, data: bytes) -> None:
+        """
+        Take the next bytes; `b""` is the end of the input.
+
+        Raises:
+            StreamError: An event is longer than the limit.
+        """
+        self._ended = self._ended or not data
+        try:
+            self._sse.receive_data(data)
+        except EventTooLongError as error:
+            raise self._failure(StreamError, f"The stream was given up: {error}.") from None
+
+    def receive_whole(self, body: bytes) -> None:
+        """
+        Take the whole of an answer that is JSON although a stream was asked for.
+
+        Raises:
+            APIResponseError: It is no completion.
+            APIStatusError: It is an error of the gateway.
+        """
+        wire = completion_from(body, self._exchange).to_dict()
+        if not isinstance(wire.get("object"), str):
+            wire["object"] = "chat.completion"
+        self.receive_data(b"data: " + orjson.dumps(wire) + b"\n\n")
+        self.receive_data(b"")
+
+    def connection_lost(self, error: APIConnectionError) -> AIStatsError | None:
+        """
+        The error to raise after the connection failed with *error*; `None` if the answer was whole
+        by then.
+        """
+        if self.is_complete:
+            self._ended = True
+            return None
+        if isinstance(error, APITimeoutError):
+            error.partial = self.response()
+            return error
+        what = f"The connection was lost before the answer was complete: {error.message}"
+        return self._failure(StreamInterruptedError, what + _WHAT_TO_DO)
+
+    def next_event(self) -> Event | Need | None:
+        """
+        The next event; `NEED_DATA` where there is none yet, `None` after the proper end.
+
+        Raises:
+            StreamInterruptedError: The input has ended, and the answer is not complete.
+        """
+        if not self._done:
+            event = self._sse.next_event()
+            if event is not None:
+                return event
+            if not self._ended:
+                return NEED_DATA
+        if self.is_complete:
+            return None
+        if self._assembler.is_empty:
+            what = "The stream ended before any of the answer came."
+        else:
+            what = (
+                "The stream ended before the answer was complete: it had neither a finish_reason "
+                "nor [DONE]. "
+                "With some providers, a token limit or a content filter looks like this, too."
+            )
+        raise self._failure(StreamInterruptedError, what + _WHAT_TO_DO)
+
+    def decode(self, event: Event) -> ChatCompletionChunk | None:
+        """
+        The chunk in *event*; `None` where it is no chunk: a comment, `[DONE]`, a last frame that
+        was cut.
+
+        Raises:
+            StreamErrorEvent: The gateway reports an error.
+            StreamError: It isn't what the contract says.
+        """
+        if not event.data:
+            return None
+        if event.data == b"[DONE]":
+            self._done = True
+            return None
+        try:
+            frame = parse_json(event.data)
+        except ValueError:
+            frame = None
+        if is_object(frame):
+            return self._chunk(event, frame)
+        if not event.whole:
+            return None
+        if event.type == b"error":
+            raise self._error_event({"message": _first_part(event.data)})
+        raise self._failure(
+            StreamError,
+            f"An event of the stream is not a JSON object. It begins: {_first_part(event.data)}",
+        )
+
+    def next_chunk(self) -> ChatCompletionChunk | Need | None:
+        """
+        The next chunk; `NEED_DATA` where there is none yet, `None` after the proper end.
+
+        Raises:
+            StreamInterruptedError: The input has ended, and the answer is not complete.
+            StreamErrorEvent: The gateway reports an error.
+            StreamError: An event isn't what the contract says.
+        """
+        while isinstance(event := self.next_event(), Event):
+            chunk = self.decode(event)
+            if chunk is not None:
+                return chunk
+        return event
+
+    def _chunk(self, event: Event, frame: Wire) -> ChatCompletionChunk:
+        if event.type == b"error" or _is_error(frame):
+            raise self._error_event(frame)
+        if is_anthropic(frame):
+            wire = as_chunk(frame, self._counts)
+            text = self._assembler.add(wire)
+            self._done = frame["type"] == "message_stop"
+            return TranslatedChunk(wire, text, event.block, frame)
+        text = self._assembler.add(frame)
+        if self._assembler.is_failed:
+            raise self._error_event(frame)
+        return ChatCompletionChunk(frame, text, event.block)
+
+    def _error_event(self, frame: Wire) -> StreamErrorEvent:
+        report = ErrorReport.read(frame)
+        message = report.message or "the provider ended the answer with an error and gave no reason"
+        code = f"{report.code}: " if report.code else ""
+        error = self._failure(
+            StreamErrorEvent,
+            f"The gateway reported an error in the stream: {code}{message}{_WHAT_TO_DO}",
+        )
+        error.message = message
+        error.code = report.code
+        error.body = frame
+        return error
+
+    def _failure(self, kind: type[ErrorT], message: str) -> ErrorT:
+        error = kind(message)
+        error.partial = self.response()
+        error.exchange = self._exchange
+        return error
+
+
+_WHAT_TO_DO = " | What had arrived is in the error's `partial`; ask again to get a whole answer."

@@ -1,0 +1,199 @@
+"""
+Whether a failed attempt is tried again, and when: error and attempt in, seconds to wait or `None`
+out.
+
+Nothing here reads a clock or rolls dice; both are arguments.
+"""
+
+from __future__ import annotations
+
+import email.utils
+from collections.abc import Callable, Mapping
+from datetime import datetime, timezone
+from typing import Any
+
+import attrs
+
+from ._errors import (
+    AIStatsError,
+    APIConnectionError,
+    APIStatusError,
+    APITimeoutError,
+    ConfigurationError,
+)
+from ._wire import as_object, as_objects, as_string, is_list
+
+__all__ = ("RetryBudget", "RetryPolicy", "retry_after")
+
+_RETRIED_STATUSES = frozenset({408, 409, 425, 429, *range(500, 600)}) - {501, 505}
+_PERMANENT_CODES = frozenset(
+    {"key_limit_exceeded", "google_empty_response", "provider_payment_required"}
+)
+_PERMANENT_CATEGORIES = frozenset(
+    {
+        "credentials_not_configured",
+        "credentials_invalid_or_forbidden",
+        "provider_access_missing",
+        "region_or_project_restriction",
+        "model_unavailable_for_endpoint",
+    }
+)
+
+
+def _not_negative(_policy: object, attribute: attrs.Attribute[Any], value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
+        raise ConfigurationError(
+            f"{attribute.name} must be a number that is not negative; not {value!r}"
+        )
+
+
+@attrs.frozen
+class RetryPolicy:
+    """
+    Which failed attempts are tried again, how often and after how long.
+
+    An attempt is tried again if no answer began (the connection failed or was lost) or if the
+    answer's status is one of *statuses*, unless the answer itself says otherwise: the header
+    `x-should-retry`, a quota that is used up, an upstream failure that is permanent. A stream is
+    tried again only before its first event.
+    """
+
+    max_retries: int = attrs.field(default=2, validator=_not_negative)
+    """How often at the most, after the first attempt."""
+    base: float = attrs.field(default=0.5, validator=_not_negative)
+    """
+    The first wait is a random time up to this, in seconds; the limit doubles each time ("full
+    jitter").
+    """
+    cap: float = attrs.field(default=8.0, validator=_not_negative)
+    """That limit's own limit, in seconds."""
+    longest_wait: float = attrs.field(default=60.0, validator=_not_negative)
+    """A `Retry-After` beyond this, in seconds, is not waited for: the error is raised at once."""
+    statuses: frozenset[int] = attrs.field(default=_RETRIED_STATUSES, converter=frozenset)
+    """The statuses that are tried again."""
+    retry_ambiguous: bool = True
+    """
+    Whether to try again after a connection was lost when the request was out and no answer had
+    begun. The gateway may have done the work by then, and a second try be billed as well: it knows
+    no idempotency keys.
+    """
+    retry_if: Callable[[AIStatsError], bool | None] | None = None
+    """Asked first about each error: `True` or `False` decides, `None` leaves it to the rules."""
+
+    def next_delay(self, attempt: int, error: AIStatsError, dice: float) -> float | None:
+        """
+        Seconds until the next attempt, or `None` to give up.
+
+        Args:
+            attempt: How many attempts there have been, 1 or more.
+            error: What the last one ended with.
+            dice: A random number from 0 to 1.
+        """
+        if attempt > self.max_retries or not self._is_retried(error):
+            return None
+        asked = error.retry_after if isinstance(error, APIStatusError) else None
+        if asked is None:
+            return dice * min(self.cap, self.base * 2.0 ** min(attempt - 1, 60))
+        return asked if asked <= self.longest_wait else None
+
+    def _is_retried(self, error: AIStatsError) -> bool:
+        if self.retry_if is not None and (decision := self.retry_if(error)) is not None:
+            return decision
+        if isinstance(error, APIStatusError):
+            return self._is_retried_status(error)
+        if isinstance(error, APITimeoutError):
+            return error.limit == "connect"
+        if not isinstance(error, APIConnectionError) or error.is_permanent:
+            return False
+        outcome = error.attempts[-1].outcome if error.attempts else "ambiguous"
+        return outcome == "unsent" or (outcome == "ambiguous" and self.retry_ambiguous)
+
+    def _is_retried_status(self, error: APIStatusError) -> bool:
+        told = error.headers.get("x-should-retry", "").lower()
+        if told in ("true", "false"):
+            return told == "true"
+        if error.status == 401:
+            # The gateway's key store was down; the key may be good.
+            return error.message == "db_error"
+        if error.status not in self.statuses or error.code in _PERMANENT_CODES:
+            return False
+        return error.status != 502 or not _is_permanent_upstream(error.body)
+
+
+def _is_permanent_upstream(body: Any) -> bool:
+    # The gateway tried every provider and answers 502 for whatever they said, a 400 too.
+    wire = as_object(body)
+    statuses, samples = wire.get("failed_statuses"), as_objects(wire.get("failure_sample"))
+    category = as_string(as_object(wire.get("provider_failure_diagnostics")).get("category"))
+    return (
+        (is_list(statuses) and bool(statuses) and all(map(_is_permanent_status, statuses)))
+        or (bool(samples) and all(sample.get("retryable") is False for sample in samples))
+        or category in _PERMANENT_CATEGORIES
+    )
+
+
+def _is_permanent_status(status: Any) -> bool:
+    passing = (408, 409, 425, 429)
+    return isinstance(status, int) and 400 <= status < 500 and status not in passing
+
+
+class RetryBudget:
+    """
+    Keeps an outage from multiplying the load: a client's retries draw on it, its successes fill it
+    up again.
+
+    It starts full. A retry takes one token; an answer gives half a token back.
+    """
+
+    __slots__ = ("_capacity", "_tokens")
+
+    def __init__(self, capacity: float = 100.0) -> None:
+        self._capacity = capacity
+        self._tokens = capacity
+
+    def take(self) -> bool:
+        """
+        Take the token of one retry; `False` if there is none.
+        """
+        if self._tokens < 1:
+            return False
+        self._tokens -= 1
+        return True
+
+    def give_back(self) -> None:
+        """
+        Note an answer.
+        """
+        self._tokens = min(self._capacity, self._tokens + 0.5)
+
+
+def retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
+    """
+    The seconds to wait that *headers* ask for, at the time *now*; `None` where they ask for nothing
+    sensible.
+
+    `retry-after-ms` is milliseconds; `Retry-After` is seconds or an HTTP date (RFC 9110, section
+    10.2.3).
+    """
+    milliseconds = _seconds(headers.get("retry-after-ms"))
+    if milliseconds is not None:
+        return milliseconds / 1000
+    value = headers.get("retry-after")
+    seconds = _seconds(value)
+    if seconds is not None or value is None:
+        return seconds
+    try:
+        then = email.utils.parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    if then.tzinfo is None:
+        then = then.replace(tzinfo=timezone.utc)
+    return max(0.0, (then - now).total_seconds())
+
+
+def _seconds(value: str | None) -> float | None:
+    try:
+        seconds = float(value or "")
+    except ValueError:
+        return None
+    return seconds if 0 <= seconds < float("inf") else None

@@ -1,0 +1,183 @@
+"""
+Server-sent events: bytes in, events out, no I/O.
+
+Follows the WHATWG rules for event streams (HTML standard, section 9.2.6): lines end at LF, CRLF or
+CR and at nothing else; a BOM at the very start is dropped; a blank line ends an event; `data` lines
+are joined by LF; a line that starts with a colon is a comment. Two things differ, on purpose. An
+event without a `data` line is handed out too, with `data` of `None`, since it has lines that
+somebody may want to see. And a last event whose blank line never came is handed out at the end of
+the input, marked `whole=False`: servers forget the blank line, and whether it was cut is for the
+reader of its data to tell.
+
+Cost is linear in the bytes received. A read is split once at its blank lines; bytes of an event
+that is not complete are kept as they came and looked at once more, when it is.
+"""
+
+from __future__ import annotations
+
+import re
+
+import attrs
+
+__all__ = ("Event", "EventTooLongError", "SSEDecoder")
+
+_BOM = b"\xef\xbb\xbf"
+_DATA_LINE = re.compile(rb"^data(?::|$)", re.MULTILINE)
+
+
+class EventTooLongError(ValueError):
+    """
+    An event is longer than the decoder's limit.
+    """
+
+
+@attrs.define
+class Event:
+    """
+    One event: what stands between two blank lines.
+    """
+
+    block: bytes
+    """Its lines as they came, with LF between them and none behind the last."""
+    data: bytes | None
+    """Its data; `None` where it has no `data` line, as a block of comments."""
+    type: bytes = b"message"
+    whole: bool = True
+    """Whether its blank line came; `False` only for the last event of the input."""
+
+    def lines(self) -> list[bytes]:
+        """
+        Its lines as they came, comments included, without their ends.
+        """
+        return self.block.split(b"\n")
+
+
+class SSEDecoder:
+    """
+    Takes the bytes of an event stream as they come, in any pieces, and gives its events.
+
+    Args:
+        longest_event: The limit for one event, in bytes.
+    """
+
+    __slots__ = (
+        "_after_cr",
+        "_ended",
+        "_events",
+        "_held",
+        "_held_size",
+        "_longest",
+        "_started",
+        "_tail_lf",
+    )
+
+    def __init__(self, *, longest_event: int = 32 * 1024 * 1024) -> None:
+        self._longest = longest_event
+        # Complete blocks, the next one last, so that taking one is a pop.
+        self._events: list[bytes] = []
+        # The pieces of the event that is not complete yet. A LF at the very end is held apart, in
+        # _tail_lf: with the next byte it may turn out to be half of a blank line.
+        self._held: list[bytes] = []
+        self._held_size = 0
+        self._tail_lf = False
+        self._after_cr = False
+        self._started = False
+        self._ended = False
+
+    def receive_data(self, data: bytes) -> None:
+        """
+        Take the next bytes of the stream; `b""` is its end.
+
+        Raises:
+            EventTooLongError: An event exceeds the limit.
+        """
+        if not data:
+            self._ended = True
+            return
+        if not self._started:
+            data = self._without_bom(data)
+        # Line ends become LF. A CR at the end of a read may be half of a CRLF. It ends its line
+        # now, and a LF that follows is skipped: waiting would hold a finished event back until the
+        # next one arrives.
+        if self._after_cr:
+            self._after_cr = False
+            if data.startswith(b"\n"):
+                data = data[1:]
+        if b"\r" in data:
+            self._after_cr = data.endswith(b"\r")
+            data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        if data:
+            self._receive_lines(data)
+
+    def next_event(self) -> Event | None:
+        """
+        The next event, or `None` if more data is needed, or if the input has ended.
+        """
+        if self._events:
+            return _event(self._events.pop(), whole=True)
+        if self._ended and self._held:
+            block = b"".join(self._held)
+            self._held.clear()
+            return _event(block, whole=False)
+        return None
+
+    def has_event(self) -> bool:
+        """
+        Whether `next_event()` will give an event that has data.
+        """
+        return any(map(_DATA_LINE.search, self._events)) or (self._ended and bool(self._held))
+
+    def _without_bom(self, data: bytes) -> bytes:
+        data = b"".join(self._held) + data
+        self._held.clear()
+        if len(data) < len(_BOM) and _BOM.startswith(data):
+            self._held.append(data)
+            return b""
+        self._started = True
+        return data.removeprefix(_BOM)
+
+    def _receive_lines(self, data: bytes) -> None:
+        if self._tail_lf:
+            data = b"\n" + data
+        blocks = data.split(b"\n\n")
+        rest = blocks.pop()
+        if blocks:
+            blocks[0] = b"".join([*self._held, blocks[0]])
+            self._held.clear()
+            self._held_size = 0
+            # More than one blank line in a row leaves LFs at the start of a block, or nothing at
+            # all.
+            waiting = [block for each in reversed(blocks) if (block := each.lstrip(b"\n"))]
+            self._events[:0] = waiting
+            self._check_length(max(map(len, waiting), default=0))
+        self._tail_lf = rest.endswith(b"\n")
+        if self._tail_lf:
+            rest = rest[:-1]
+        if not self._held:
+            rest = rest.lstrip(b"\n")
+            # A line end with nothing before it is a blank line that ends no event.
+            self._tail_lf = self._tail_lf and bool(rest)
+        if rest:
+            self._held.append(rest)
+            self._held_size += len(rest)
+            self._check_length(self._held_size)
+
+    def _check_length(self, length: int) -> None:
+        if length > self._longest:
+            raise EventTooLongError(f"an event of the stream is longer than {self._longest} bytes")
+
+
+def _event(block: bytes, *, whole: bool) -> Event:
+    # Nearly every event is one line of data.
+    if block.startswith(b"data: ") and b"\n" not in block:
+        return Event(block, block[6:], b"message", whole)
+    data: list[bytes] = []
+    kind = b""
+    for line in block.split(b"\n"):
+        name, _, value = line.partition(b":")
+        value = value.removeprefix(b" ")
+        if name == b"data":
+            data.append(value)
+        elif name == b"event":
+            kind = value
+    return Event(block, b"\n".join(data) if data else None, kind or b"message", whole)

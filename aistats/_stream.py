@@ -1,0 +1,410 @@
+"""
+The stream objects: they pull bytes, hand out chunks, and know how they ended.
+
+Both calling styles share everything but how a step is run: `_AnyStream._pull` says what is to be
+awaited, and `AsyncStream` awaits it, `Stream` has it run on the background loop. The decoder lives
+here, on the caller's side, so what crosses threads is bytes: everything that is ready, in one hop.
+"""
+
+from __future__ import annotations
+
+import enum
+import functools
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
+from types import TracebackType
+from typing import Any, Protocol, TypeVar
+
+import attrs
+
+from ._errors import AIStatsError, APIConnectionError, StreamError
+from ._exchange import Attempt, Exchange, Headers, Timing
+from ._models import ChatCompletionChunk, ChatCompletionsResponse
+from ._protocol import NEED_DATA, Need, StreamDecoder
+from ._sse import Event
+
+if sys.version_info >= (3, 11):
+    from typing import Self
+else:
+    from typing_extensions import Self
+
+__all__ = ("AsyncStream", "OpenedStream", "Receiver", "Run", "Stream")
+
+T = TypeVar("T")
+Step = Callable[[], Awaitable[Any]]
+Steps = Generator[Step, Any, T]
+Take = Callable[[StreamDecoder], T | Need | None]
+
+# After [DONE] the body has to end, too, for its connection to be kept. Mostly its end is on the
+# way.
+_GRACE = 0.25
+
+
+class Receiver(Protocol):
+    """
+    Where a stream's bytes come from.
+    """
+
+    async def receive(self, *, fresh: bool = True) -> bytes:
+        """
+        All bytes that are ready; `b""` at the end.
+        """
+        ...
+
+    def close_soon(self, *, grace: float = 0.0) -> None:
+        """
+        Let go of the connection, from any thread.
+        """
+        ...
+
+
+class Run(Protocol):
+    """
+    Runs a coroutine function on the background loop, and waits for its result.
+    """
+
+    def __call__(self, step: Callable[[], Awaitable[T]], /) -> T:
+        """
+        Run *step* there.
+        """
+        ...
+
+
+@attrs.define
+class OpenedStream:
+    """
+    A stream whose answer has begun: where its bytes come from, and its decoder, which has the first
+    ones.
+    """
+
+    receiver: Receiver
+    decoder: StreamDecoder
+    exchange: Exchange
+    finish: Callable[[], None]
+    """To be called once when the stream has ended, however it did."""
+
+
+class _State(enum.Enum):
+    NEW = "new"
+    OPEN = "open"
+    DONE = "done"
+    FAILED = "failed"
+    CLOSED = "closed"
+
+
+class _AnyStream:
+    """
+    What both streams have in common: all but the waiting.
+    """
+
+    def __init__(self, open_stream: Callable[[], Awaitable[OpenedStream]]) -> None:
+        self._open_stream = open_stream
+        self._opened: OpenedStream | None = None
+        self._state = _State.NEW
+        self._failure = ""
+        self._is_reading = False
+        # Whether something has been handed out since the last read: the limit for the next event
+        # starts anew.
+        self._is_fresh = True
+
+    @property
+    def status(self) -> int | None:
+        """
+        The answer's HTTP status; `None` before the request went out.
+        """
+        return self._exchange.status
+
+    @property
+    def headers(self) -> Headers:
+        """
+        The answer's headers, by name in any case; empty before the request went out.
+        """
+        return self._exchange.headers
+
+    @property
+    def request_id(self) -> str | None:
+        """
+        The id to give to the gateway's support: the first chunk's, else one from the headers.
+        """
+        answer_id = self._opened.decoder.answer_id if self._opened else None
+        return answer_id or self._exchange.header_request_id
+
+    @property
+    def attempts(self) -> tuple[Attempt, ...]:
+        """
+        Each try to get the stream; empty before the request went out.
+        """
+        return self._exchange.attempts
+
+    @property
+    def timing(self) -> Timing:
+        """
+        Where the time of the call went, in seconds. `total` counts until the stream began, and once
+        it has ended, until then.
+        """
+        return self._exchange.timing
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self._state.value}>"
+
+    @property
+    def _exchange(self) -> Exchange:
+        return self._opened.exchange if self._opened else Exchange()
+
+    def _pull(self, take: Take[T]) -> Steps[T | None]:
+        # The next of what *take* takes from the decoder. Yields what is to be awaited, and is sent
+        # its result.
+        if self._is_reading:
+            raise StreamError("The stream is being read already; only one reader at a time can.")
+        self._is_reading = True
+        try:
+            if self._opened is None and self._state is _State.NEW:
+                opened: OpenedStream = yield self._open_stream
+                self._opened = opened
+                if self._state is _State.NEW:
+                    self._state = _State.OPEN
+                else:  # closed meanwhile, from elsewhere
+                    opened.receiver.close_soon()
+            while (taken := self._take(take)) is NEED_DATA:
+                yield from self._receive()
+            return taken
+        except AIStatsError as error:
+            self._failure = error.message
+            self._end(_State.FAILED)
+            raise
+        except BaseException:
+            # The read was interrupted: what is left of the answer is of no use to anybody.
+            self._end(_State.CLOSED)
+            raise
+        finally:
+            self._is_reading = False
+
+    def _take(self, take: Take[T]) -> T | Need | None:
+        if self._opened is None or self._state in (_State.FAILED, _State.CLOSED):
+            raise self._ended_early()
+        taken = take(self._opened.decoder)
+        if taken is None:
+            self._end(_State.DONE)
+        elif taken is not NEED_DATA:
+            self._is_fresh = True
+        return taken
+
+    def _receive(self) -> Steps[None]:
+        assert self._opened is not None
+        receive = functools.partial(self._opened.receiver.receive, fresh=self._is_fresh)
+        self._is_fresh = False
+        try:
+            data: bytes = yield receive
+        except APIConnectionError as error:
+            failure = self._opened.decoder.connection_lost(error)
+            if failure is not None:
+                failure.exchange = self._opened.exchange
+                raise failure from None
+        else:
+            self._opened.decoder.receive_data(data)
+
+    def _ended_early(self) -> StreamError:
+        if self._state is _State.FAILED:
+            error = StreamError(
+                f"The stream has failed, so there is nothing more to read: {self._failure}"
+            )
+        else:
+            error = StreamError(
+                "The stream was closed before its end, so there is nothing more to read."
+            )
+        if self._opened is not None:
+            error.partial = self._opened.decoder.response()
+            error.exchange = self._opened.exchange
+        return error
+
+    def _end(self, state: _State) -> None:
+        if self._state in (_State.NEW, _State.OPEN):
+            self._state = state
+            if self._opened is not None:
+                self._opened.finish()
+                self._opened.receiver.close_soon(grace=_GRACE if state is _State.DONE else 0.0)
+
+    def _lines(self, event: Event) -> Iterator[str]:
+        # Decoded first, so that the event counts even if the caller stops at one of its lines; an
+        # error comes after the line that says so.
+        assert self._opened is not None
+        failure = None
+        try:
+            self._opened.decoder.decode(event)
+        except AIStatsError as error:
+            failure = error
+            self._failure = error.message
+            self._end(_State.FAILED)
+        for line in event.lines():
+            yield line.decode("utf-8", "replace")
+        if failure is not None:
+            raise failure
+
+    def _whole(self) -> ChatCompletionsResponse:
+        assert self._opened is not None
+        return self._opened.decoder.response()
+
+
+class AsyncStream(_AnyStream):
+    """
+    The chunks of one answer, as they come.
+
+    The request goes out on first use. Leaving `async with` closes the connection, whatever
+    happened; a stream that is dropped closes it, too. One reader at a time.
+
+    Reading raises `StreamInterruptedError` where the answer ends before it is complete,
+    `StreamErrorEvent` where the gateway reports an error in it, `APITimeoutError` where a limit ran
+    out, and before the first chunk what `AsyncClient.generate_text` raises. What had arrived is in
+    the error's `partial`.
+    """
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> ChatCompletionChunk:
+        chunk = await self._next(StreamDecoder.next_chunk)
+        if chunk is None:
+            raise StopAsyncIteration
+        return chunk
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def lines(self) -> AsyncIterator[str]:
+        """
+        Every line of the event stream as it came, `data: [DONE]` and comments included, blank ones
+        left out.
+        """
+        while (event := await self._next(StreamDecoder.next_event)) is not None:
+            for line in self._lines(event):
+                yield line
+
+    async def text_deltas(self) -> AsyncIterator[str]:
+        """
+        The new text alone, of the choice that the final response's `text` shows; never empty, never
+        twice.
+        """
+        async for chunk in self:
+            if chunk.text:
+                yield chunk.text
+
+    async def final_response(self) -> ChatCompletionsResponse:
+        """
+        Read the rest, and return the whole as one response: text, tool calls, reasoning, usage and
+        all.
+        """
+        while await self._next(StreamDecoder.next_chunk) is not None:
+            pass
+        return self._whole()
+
+    async def aclose(self) -> None:
+        """
+        Close the connection. To read on afterwards is an error, unless the stream had ended.
+        """
+        self._end(_State.CLOSED)
+
+    async def _next(self, take: Take[T]) -> T | None:
+        steps = self._pull(take)
+        try:
+            step = next(steps)
+            while True:
+                try:
+                    result = await step()
+                except BaseException as error:
+                    step = steps.throw(error)
+                else:
+                    step = steps.send(result)
+        except StopIteration as stop:
+            taken: T | None = stop.value
+            return taken
+
+
+class Stream(_AnyStream):
+    """
+    The chunks of one answer, as they come.
+
+    The request goes out on first use. Leaving `with` closes the connection, whatever happened; a
+    stream that is dropped closes it, too. One reader at a time.
+
+    Reading raises `StreamInterruptedError` where the answer ends before it is complete,
+    `StreamErrorEvent` where the gateway reports an error in it, `APITimeoutError` where a limit ran
+    out, and before the first chunk what `Client.generate_text` raises. What had arrived is in the
+    error's `partial`.
+    """
+
+    def __init__(self, open_stream: Callable[[], Awaitable[OpenedStream]], run: Run) -> None:
+        super().__init__(open_stream)
+        self._run = run
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> ChatCompletionChunk:
+        chunk = self._next(StreamDecoder.next_chunk)
+        if chunk is None:
+            raise StopIteration
+        return chunk
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def lines(self) -> Iterator[str]:
+        """
+        Every line of the event stream as it came, `data: [DONE]` and comments included, blank ones
+        left out.
+        """
+        while (event := self._next(StreamDecoder.next_event)) is not None:
+            yield from self._lines(event)
+
+    def text_deltas(self) -> Iterator[str]:
+        """
+        The new text alone, of the choice that the final response's `text` shows; never empty, never
+        twice.
+        """
+        return (chunk.text for chunk in self if chunk.text)
+
+    def final_response(self) -> ChatCompletionsResponse:
+        """
+        Read the rest, and return the whole as one response: text, tool calls, reasoning, usage and
+        all.
+        """
+        while self._next(StreamDecoder.next_chunk) is not None:
+            pass
+        return self._whole()
+
+    def close(self) -> None:
+        """
+        Close the connection. To read on afterwards is an error, unless the stream had ended.
+        """
+        self._end(_State.CLOSED)
+
+    def _next(self, take: Take[T]) -> T | None:
+        steps = self._pull(take)
+        try:
+            step = next(steps)
+            while True:
+                try:
+                    result = self._run(step)
+                except BaseException as error:
+                    step = steps.throw(error)
+                else:
+                    step = steps.send(result)
+        except StopIteration as stop:
+            taken: T | None = stop.value
+            return taken

@@ -1,0 +1,547 @@
+"""
+The only module that knows aiohttp: one request out, one answer back, aiohttp's errors turned into
+ours.
+
+A connection pool belongs to an event loop, so there is one for each loop that the transport is used
+on. It is opened at first use by an async generator that stays suspended while the pool is in use.
+That makes every end the same: closing the transport, dropping it, and the end of the loop
+(`asyncio.run` closes what generators are open) all close the generator, and with it the pool.
+
+An aiohttp error is never raised, nor chained to ours: its traceback would lead to frames whose
+locals hold the key.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import os
+import socket
+import time
+import urllib.request
+import weakref
+from collections.abc import AsyncGenerator, Callable, Mapping
+from typing import Any
+
+import aiohttp
+import attrs
+from multidict import CIMultiDict
+from yarl import URL
+
+from ._errors import (
+    APIConnectionError,
+    APIResponseError,
+    APITimeoutError,
+    ConfigurationError,
+    Limit,
+)
+from ._exchange import Outcome, Timing
+from ._timeout import Timeout
+
+__all__ = ("Response", "Trace", "Transport")
+
+# What a forked child has of its parent's pools. They are kept, since to collect them would be to
+# close them, and closing would speak to the parent's peers; and they are never used.
+_inherited: list[Any] = []
+
+
+@attrs.define
+class Trace:
+    """
+    The times of one attempt, by the loop's clock, and how far it got.
+    """
+
+    begun: float
+    queue_start: float | None = None
+    queue_end: float | None = None
+    connect_start: float | None = None
+    connect_end: float | None = None
+    first_byte: float | None = None
+    is_sent: bool = False
+
+    @property
+    def outcome(self) -> Outcome:
+        """
+        How far the attempt got.
+        """
+        if self.first_byte is not None:
+            return "answered"
+        return "ambiguous" if self.is_sent else "unsent"
+
+    @property
+    def is_reused(self) -> bool:
+        """
+        Whether it went out on a connection that had been kept.
+        """
+        return self.is_sent and self.connect_start is None
+
+    def timing(self, call_begun: float, now: float) -> Timing:
+        """
+        The times as a user reads them.
+        """
+        return Timing(
+            queued=_span(self.queue_start, self.queue_end),
+            connect=_span(self.connect_start, self.connect_end),
+            first_byte=_span(self.begun, self.first_byte),
+            total=now - call_begun,
+        )
+
+
+def _span(start: float | None, end: float | None) -> float | None:
+    return None if start is None or end is None else end - start
+
+
+class Transport:
+    """
+    Sends requests over connection pools, one pool for each event loop.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        headers: Mapping[str, str],
+        *,
+        max_connections: int,
+        session: aiohttp.ClientSession | None,
+    ) -> None:
+        self._url = URL(url)
+        self._headers = CIMultiDict(headers)
+        self._max_connections = max_connections
+        self._session = session
+        self._pid = os.getpid()
+        self._pools: dict[asyncio.AbstractEventLoop, _Pool] = {}
+
+    @property
+    def host(self) -> str:
+        """
+        Whom it talks to, for messages.
+        """
+        return self._url.host or str(self._url)
+
+    async def send(
+        self,
+        path: str,
+        body: bytes,
+        headers: Mapping[str, str],
+        query: Mapping[str, str],
+        timeout: Timeout,
+        remaining: float | None,
+        trace: Trace,
+    ) -> Response:
+        """
+        Send one request, and return the answer when its headers are there.
+
+        Args:
+            path: What follows the base URL.
+            body: The request's body.
+            headers: On top of the transport's own; they win.
+            query: Added to the URL.
+            timeout: The limits of the call.
+            remaining: What is left of its `total`, in seconds.
+            trace: Is filled in with the times, whatever happens.
+
+        Raises:
+            APIConnectionError: No answer came.
+            ConfigurationError: The user's session is closed, or is another loop's.
+        """
+        session, proxy, responses = await self._open()
+        url = self._url.joinpath(path, encoded=True)
+        failure: Exception
+        try:
+            raw = await session.post(
+                url.update_query(query) if query else url,
+                data=body,
+                headers=self._merged(headers),
+                timeout=_client_timeout(timeout, remaining),
+                allow_redirects=False,
+                trace_request_ctx=trace,
+                proxy=proxy,
+            )
+        except (
+            aiohttp.ClientError,
+            OSError,
+            asyncio.TimeoutError,
+            RuntimeError,
+            ValueError,
+        ) as error:
+            # A user's own session has no traces of ours: there, only an error while connecting
+            # proves that nothing was sent.
+            if self._session is not None:
+                trace.is_sent = not isinstance(
+                    error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError
+                )
+            failure = _translate(error, self.host, timeout, "waiting for an answer")
+        else:
+            trace.is_sent = True
+            trace.first_byte = time.monotonic()
+            return Response(raw, self.host, timeout, responses)
+        # Out of the handler, so that aiohttp's error is not this one's context.
+        try:
+            raise failure
+        finally:
+            del failure  # a cycle through its traceback
+
+    async def aclose(self) -> None:
+        """
+        Close the pool of the loop that this runs on. A pool of another loop is closed with that
+        loop.
+        """
+        pool = self._pools.pop(asyncio.get_running_loop(), None)
+        if pool is not None:
+            await pool.life.aclose()
+
+    def _merged(self, headers: Mapping[str, str]) -> CIMultiDict[str]:
+        if not headers:
+            return self._headers
+        merged = CIMultiDict(self._headers)
+        for name, value in headers.items():
+            merged[name] = value
+        return merged
+
+    async def _open(self) -> tuple[aiohttp.ClientSession, str | None, set[aiohttp.ClientResponse]]:
+        if self._session is not None:
+            return self._session, None, set()
+        if self._pid != os.getpid():
+            _inherited.append(self._pools)
+            self._pools = {}
+            self._pid = os.getpid()
+        loop = asyncio.get_running_loop()
+        pool = self._pools.get(loop)
+        if pool is None:
+            self._pools = {
+                other: kept for other, kept in self._pools.items() if not other.is_closed()
+            }
+            responses: set[aiohttp.ClientResponse] = set()
+            life = _session_life(self._max_connections, responses)
+            # The generator's first step does not wait for anything, so no other task can get here
+            # meanwhile.
+            pool = _Pool(life, await life.__anext__(), _environment_proxy(self._url), responses)
+            self._pools[loop] = pool
+        return pool.session, pool.proxy, pool.responses
+
+
+@attrs.define(eq=False)
+class _Pool:
+    life: AsyncGenerator[aiohttp.ClientSession, None]
+    session: aiohttp.ClientSession
+    proxy: str | None
+    responses: set[aiohttp.ClientResponse]
+    """Those that are being read."""
+
+
+async def _session_life(
+    max_connections: int, responses: set[aiohttp.ClientResponse]
+) -> AsyncGenerator[aiohttp.ClientSession, None]:
+    connector = aiohttp.TCPConnector(
+        limit=max_connections, socket_factory=_kept_alive_socket, timeout_ceil_threshold=math.inf
+    )
+    session = aiohttp.ClientSession(
+        connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trace_configs=[_trace_config()]
+    )
+    try:
+        yield session
+    finally:
+        for raw in responses:
+            raw.close()
+        await session.close()
+
+
+def _kept_alive_socket(address: tuple[Any, ...]) -> socket.socket:
+    # TCP keep-alive, so that a connection that a NAT has forgotten is noticed after a minute and a
+    # half, not never.
+    family, kind, protocol = address[:3]
+    made = socket.socket(family=family, type=kind, proto=protocol)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3)):
+        if hasattr(socket, option):
+            made.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+    return made
+
+
+def _environment_proxy(url: URL) -> str | None:
+    # Not aiohttp's trust_env: it looks again for each request, in a thread, and lets .netrc fight
+    # the key.
+    host = url.host or ""
+    if urllib.request.proxy_bypass(host):
+        return None
+    proxies = urllib.request.getproxies()
+    return proxies.get(url.scheme) or proxies.get("all")
+
+
+def _trace_config() -> aiohttp.TraceConfig:
+    # aiohttp types what goes along with a request as a SimpleNamespace; it may be anything.
+    given: Any = _given
+    config = aiohttp.TraceConfig(trace_config_ctx_factory=given)
+
+    def note(name: str, value: Callable[[], object] = time.monotonic) -> Any:
+        async def receive(_session: object, trace: Trace, _params: object) -> None:
+            setattr(trace, name, value())
+
+        return receive
+
+    config.on_connection_queued_start.append(note("queue_start"))
+    config.on_connection_queued_end.append(note("queue_end"))
+    config.on_connection_create_start.append(note("connect_start"))
+    config.on_connection_create_end.append(note("connect_end"))
+    config.on_request_headers_sent.append(note("is_sent", lambda: True))
+    return config
+
+
+def _given(trace_request_ctx: Trace) -> Trace:
+    return trace_request_ctx
+
+
+def _client_timeout(timeout: Timeout, remaining: float | None) -> aiohttp.ClientTimeout:
+    # aiohttp rounds limits up to whole seconds above ceil_threshold; ours are exact.
+    return aiohttp.ClientTimeout(
+        total=remaining,
+        sock_connect=timeout.connect,
+        sock_read=timeout.idle,
+        ceil_threshold=math.inf,
+    )
+
+
+def _translate(
+    error: BaseException, host: str, timeout: Timeout, phase: str
+) -> APIConnectionError | APIResponseError | ConfigurationError:
+    """
+    Our error for one of aiohttp's.
+    """
+    if isinstance(error, aiohttp.ConnectionTimeoutError):
+        return _out_of_time("connect", timeout.connect, host, "connecting")
+    if isinstance(error, aiohttp.SocketTimeoutError):
+        return _out_of_time("idle", timeout.idle, host, phase)
+    if isinstance(error, asyncio.TimeoutError | TimeoutError) and not isinstance(
+        error, aiohttp.ClientOSError
+    ):
+        return _out_of_time("total", timeout.total, host, phase)
+    if isinstance(error, aiohttp.InvalidURL):
+        return ConfigurationError("base_url is not a URL that can be called.")
+    if isinstance(error, aiohttp.ClientResponseError):
+        return APIResponseError(f"{host} did not answer in proper HTTP: {error.message}")
+    if isinstance(error, RuntimeError | ValueError):
+        return ConfigurationError(
+            f"The aiohttp session can't send this: {error}. Is it open, and of this event loop?"
+        )
+    failure = APIConnectionError(_in_words(error, host))
+    failure.is_permanent = isinstance(error, aiohttp.ClientConnectorCertificateError)
+    return failure
+
+
+def _in_words(error: BaseException, host: str) -> str:
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return (
+            f"The certificate of {host} can't be trusted: {error.certificate_error}. "
+            "Set SSL_CERT_FILE to the right authorities."
+        )
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return f"The host {host} was not found. Check base_url and the network."
+    if isinstance(error, aiohttp.ClientConnectorError):
+        reason = error.os_error.strerror or error.os_error
+        return f"{host} could not be reached: {reason}. Check base_url and the network."
+    if isinstance(error, aiohttp.ServerDisconnectedError):
+        return f"{host} closed the connection without an answer."
+    if isinstance(error, aiohttp.ClientPayloadError):
+        return f"The answer of {host} broke off: the connection was closed before its end."
+    return f"The connection to {host} was lost: {error}"
+
+
+def _out_of_time(limit: Limit, after: float | None, host: str, phase: str) -> APITimeoutError:
+    error = APITimeoutError(
+        f"The {limit} limit of {after:g} s ran out while {phase} ({host}). "
+        f"Give the call more with timeout=Timeout({limit}=...), or check the network."
+    )
+    error.limit = limit
+    error.after = after
+    return error
+
+
+class Response:
+    """
+    One answer, whose body is read as it comes.
+
+    Whoever drops it without closing it closes its connection, from whatever thread.
+    """
+
+    def __init__(
+        self,
+        raw: aiohttp.ClientResponse,
+        host: str,
+        timeout: Timeout,
+        responses: set[aiohttp.ClientResponse],
+    ) -> None:
+        self.status = raw.status
+        self.raw_headers = raw.raw_headers
+        self.content_type = raw.content_type
+        self._raw = raw
+        self._host = host
+        self._timeout = timeout
+        self._loop = asyncio.get_running_loop()
+        self._watch = _IdleWatch(raw, timeout.idle)
+        self._failure: Exception | None = None
+        self._responses = responses
+        responses.add(raw)
+        # aiohttp's response is in a reference cycle and closes nothing when it is collected on
+        # another thread.
+        self._finalizer = weakref.finalize(
+            self, _close_soon, self._loop, raw, self._watch, responses
+        )
+        self._finalizer.atexit = False
+
+    async def receive(self, *, fresh: bool = True) -> bytes:
+        """
+        All bytes that are ready, at least one; `b""` at the end of the body.
+
+        Args:
+            fresh: Whether the limit for the next event starts anew.
+
+        Raises:
+            APIConnectionError: The connection was lost, or a limit ran out.
+        """
+        if self._failure is not None:
+            failure, self._failure = self._failure, None
+            try:
+                raise failure
+            finally:
+                del failure  # a cycle through its traceback
+        content = self._raw.content
+        self._watch.start(fresh=fresh)
+        try:
+            return await content.readany()
+        except (aiohttp.ClientError, OSError, asyncio.TimeoutError, RuntimeError) as error:
+            if self._watch.is_expired:
+                self._failure = _out_of_time(
+                    "idle", self._timeout.idle, self._host, "waiting for the next event or bytes"
+                )
+            else:
+                self._failure = _translate(error, self._host, self._timeout, "reading the answer")
+        except BaseException:
+            # Cancelled: what is left of the answer is of no use to anybody.
+            self.close()
+            raise
+        finally:
+            self._watch.pause()
+        arrived = b""
+        if content.exception() is not None:
+            # aiohttp holds back what it has read once the connection has failed. It had arrived, so
+            # it comes first.
+            nothing: Any = None  # that is how it is taken back
+            content.set_exception(nothing)
+            with contextlib.suppress(asyncio.TimeoutError):
+                arrived = content.read_nowait()
+        self.close()
+        return arrived or await self.receive()
+
+    async def read(self, limit: int) -> tuple[bytes, bool]:
+        """
+        The body, unpacked, up to about *limit* bytes, and whether that is all of it.
+
+        Raises:
+            APIConnectionError: The connection was lost, or a limit of time ran out.
+        """
+        pieces: list[bytes] = []
+        size = 0
+        while size <= limit and (piece := await self.receive()):
+            pieces.append(piece)
+            size += len(piece)
+        self.close()
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces), size <= limit
+
+    def close(self) -> None:
+        """
+        Let go of the connection: back to the pool if the body has ended, else it is closed. For the
+        loop's thread.
+        """
+        if self._finalizer.detach():
+            _close(self._raw, self._watch, self._responses)
+
+    def close_soon(self, *, grace: float = 0.0) -> None:
+        """
+        The same, from any thread.
+
+        Args:
+            grace: Seconds in which the body may still end by itself, so that the connection can be
+                kept.
+        """
+        if self._finalizer.detach():
+            _close_soon(self._loop, self._raw, self._watch, self._responses, grace)
+
+
+def _close(
+    raw: aiohttp.ClientResponse, watch: _IdleWatch, responses: set[aiohttp.ClientResponse]
+) -> None:
+    watch.stop()
+    raw.close()
+    responses.discard(raw)
+
+
+def _close_soon(
+    loop: asyncio.AbstractEventLoop,
+    raw: aiohttp.ClientResponse,
+    watch: _IdleWatch,
+    responses: set[aiohttp.ClientResponse],
+    grace: float = 0.0,
+) -> None:
+    try:
+        if grace:
+            loop.call_soon_threadsafe(loop.call_later, grace, _close, raw, watch, responses)
+        else:
+            loop.call_soon_threadsafe(_close, raw, watch, responses)
+    except RuntimeError:
+        pass  # the loop is closed, and with it the pool and its connections
+
+
+class _IdleWatch:
+    """
+    Closes an answer that says nothing for too long while somebody waits for it.
+
+    One timer, which is set anew only when it rings early.
+    """
+
+    __slots__ = ("_deadline", "_idle", "_is_waiting", "_loop", "_raw", "_timer", "is_expired")
+
+    def __init__(self, raw: aiohttp.ClientResponse, idle: float | None) -> None:
+        self._raw = raw
+        self._idle = idle
+        self._loop = asyncio.get_running_loop()
+        self._deadline = 0.0
+        self._is_waiting = False
+        self._timer: asyncio.TimerHandle | None = None
+        self.is_expired = False
+
+    def start(self, *, fresh: bool) -> None:
+        """
+        Somebody waits from now on: for something new, or still for the same.
+        """
+        if self._idle is None:
+            return
+        self._is_waiting = True
+        if fresh:
+            self._deadline = self._loop.time() + self._idle
+        if self._timer is None:
+            self._timer = self._loop.call_at(self._deadline, self._ring)
+
+    def pause(self) -> None:
+        """
+        Nobody waits any more; how long the caller takes for what it got does not count.
+        """
+        self._is_waiting = False
+
+    def stop(self) -> None:
+        """
+        Count no more.
+        """
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _ring(self) -> None:
+        self._timer = None
+        if not self._is_waiting:
+            return
+        if self._loop.time() < self._deadline:
+            self._timer = self._loop.call_at(self._deadline, self._ring)
+        else:
+            self.is_expired = True
+            self._raw.close()  # wakes the reader with an error

@@ -1,0 +1,227 @@
+"""
+The wire's JSON: how a value is read that may be anything, and the base of the views over it.
+
+Nothing here raises over what a server sent: a value that is not of the kind that is asked for reads
+as nothing.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import sys
+from collections.abc import Callable, Iterable
+from decimal import Decimal, InvalidOperation
+from types import UnionType
+from typing import Any, TypeGuard, Union, get_args, get_origin, get_type_hints
+
+import attrs
+import orjson
+
+if sys.version_info >= (3, 11):
+    from typing import Self
+else:
+    from typing_extensions import Self
+
+__all__ = (
+    "Wire",
+    "WireObject",
+    "as_decimal",
+    "as_integer",
+    "as_object",
+    "as_objects",
+    "as_string",
+    "copy_json",
+    "is_list",
+    "is_object",
+    "json_text",
+    "parse_json",
+)
+
+Wire = dict[str, Any]
+"""A JSON object."""
+
+
+def is_object(value: object) -> TypeGuard[Wire]:
+    """
+    Whether *value* is a JSON object.
+    """
+    return isinstance(value, dict)
+
+
+def is_list(value: object) -> TypeGuard[list[Any]]:
+    """
+    Whether *value* is a JSON array.
+    """
+    return isinstance(value, list)
+
+
+def as_object(value: object) -> Wire:
+    """
+    *value* if it is an object, else an empty one.
+    """
+    return value if is_object(value) else {}
+
+
+def as_objects(value: object) -> list[Wire]:
+    """
+    The objects in *value*, if it is an array, else none.
+    """
+    return [each for each in value if isinstance(each, dict)] if is_list(value) else []
+
+
+def as_string(value: object) -> str:
+    """
+    *value* if it is a string, else an empty one.
+    """
+    return value if isinstance(value, str) else ""
+
+
+def as_integer(value: object) -> int | None:
+    """
+    *value* if it is a whole number, else `None`.
+    """
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def as_decimal(value: object) -> Decimal | None:
+    """
+    *value* if it is a finite number, or the text of one, else `None`.
+    """
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return None
+    try:
+        number = Decimal(str(value))
+    except (InvalidOperation, ValueError):  # ValueError: an integer too long to be turned into text
+        return None
+    return number if number.is_finite() else None
+
+
+def parse_json(data: bytes) -> Any:
+    """
+    The value that *data* is the JSON of.
+
+    Half of a surrogate pair, which some servers write as an escape where they cut a text in the
+    middle of a character, becomes U+FFFD.
+
+    Raises:
+        ValueError: It isn't JSON.
+    """
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError:
+        if b"\\ud" not in data and b"\\uD" not in data:
+            raise
+    try:
+        text = json.dumps(json.loads(data), ensure_ascii=False)
+    except RecursionError:
+        raise ValueError("too deeply nested") from None
+    return orjson.loads(text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace"))
+
+
+def json_text(value: object) -> str | None:
+    """
+    *value* if it is a string, the JSON of it if it is an object, else `None`.
+    """
+    if is_object(value):
+        try:
+            return orjson.dumps(value).decode()
+        except orjson.JSONEncodeError:  # nested deeper than orjson writes
+            return None
+    return value if isinstance(value, str) else None
+
+
+def copy_json(value: Wire) -> Wire:
+    """
+    A copy of a JSON object that shares nothing with it, however deep it is nested.
+    """
+    root = value.copy()
+    containers: list[Any] = [root]
+    while containers:
+        container = containers.pop()
+        for key in _keys(container):
+            item = container[key]
+            if isinstance(item, dict | list):
+                container[key] = item.copy()
+                containers.append(container[key])
+    return root
+
+
+def _keys(container: Any) -> Iterable[Any]:
+    return container if is_object(container) else range(len(container))
+
+
+@attrs.define(repr=False, getstate_setstate=False)
+class WireObject:
+    """
+    An object of the wire's JSON, read by name.
+
+    A subclass declares its fields by annotation, and each becomes a property that reads the key of
+    that name. What is not of the declared type reads as `None`; a list leaves out what is not, and
+    is empty where there is none; a field that is declared as a view, without `None`, is always one.
+
+    Two are equal if their JSON is. They pickle and copy. The lists that fields give are new ones
+    each time.
+    """
+
+    _wire: Wire
+
+    def __init_subclass__(cls) -> None:
+        hints = get_type_hints(cls)
+        for name in inspect.get_annotations(cls):
+            if name not in cls.__dict__:
+                setattr(cls, name, cls._field(name, _reader(hints[name])))
+
+    @staticmethod
+    def _field(name: str, read: Callable[[Any], Any]) -> property:
+        return property(lambda self: read(self._wire.get(name)))
+
+    @classmethod
+    def from_dict(cls, wire: Wire) -> Self:
+        """
+        The view of *wire*, which it holds from then on: don't change it.
+        """
+        return cls(wire)
+
+    def to_dict(self) -> Wire:
+        """
+        A copy of the JSON as it came, fields included that this version does not know.
+        """
+        return copy_json(self._wire)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._wire!r})"
+
+
+def _reader(annotation: Any) -> Callable[[Any], Any]:
+    if annotation is Any:
+        return lambda value: value
+    if get_origin(annotation) is list:
+        (item,) = get_args(annotation)
+        return _list_reader(item)
+    if get_origin(annotation) in (Union, UnionType):
+        (wanted,) = (arm for arm in get_args(annotation) if arm is not type(None))
+        return _SCALARS.get(wanted) or (lambda value: wanted(value) if is_object(value) else None)
+    return lambda value: annotation(as_object(value))
+
+
+def _list_reader(item: Any) -> Callable[[Any], list[Any]]:
+    if item not in _SCALARS:
+        return lambda value: [item(each) for each in as_objects(value)]
+    read = _SCALARS[item]
+    return lambda value: (
+        [each for each in value if read(each) is not None] if is_list(value) else []
+    )
+
+
+_SCALARS: dict[Any, Callable[[Any], Any]] = {
+    str: lambda value: value if isinstance(value, str) else None,
+    int: as_integer,
+    float: lambda value: (
+        value if isinstance(value, int | float) and not isinstance(value, bool) else None
+    ),
+    bool: lambda value: value if isinstance(value, bool) else None,
+    Decimal: as_decimal,
+}

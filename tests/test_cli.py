@@ -1,0 +1,354 @@
+"""
+The command line: what is asked, what is printed where, and the exit status.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from servers import DONE, OPENING, RESET, Gate, Gateway, completion, delta, error_body, story
+
+import aistats
+from aistats._cli import main
+
+KEY = "aistats_v1_k_t3stkey_s3cret-that-must-not-show"
+
+
+@pytest.fixture(autouse=True)
+def _environment(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    The environment has a key and the base URL of the gateway on loopback.
+    """
+    monkeypatch.setenv("AI_STATS_API_KEY", KEY)
+    monkeypatch.setenv("AI_STATS_BASE_URL", gateway.url)
+
+
+def test_text(gateway: Gateway, capsys: pytest.CaptureFixture[str]) -> None:
+    """
+    The answer is streamed as text, and a line break ends it.
+    """
+    gateway.stream(*story("There once was ", "a lighthouse"))
+
+    assert main(["Write a limerick"]) == 0
+
+    assert capsys.readouterr() == ("There once was a lighthouse\n", "")
+    assert gateway.request.headers["Authorization"] == f"Bearer {KEY}"
+    assert gateway.request.json == {
+        "model": "openai/gpt-5-nano",
+        "messages": [{"role": "user", "content": "Write a limerick"}],
+        "stream": True,
+    }
+
+
+def test_own_line_break(gateway: Gateway, capsys: pytest.CaptureFixture[str]) -> None:
+    """
+    An answer that ends with a line break gets no second one.
+    """
+    gateway.stream(*story("Hi", "\n"))
+
+    assert main(["Say hi"]) == 0
+
+    assert capsys.readouterr().out == "Hi\n"
+
+
+def test_model_and_system(gateway: Gateway) -> None:
+    """
+    `--model` and `--system` reach the gateway.
+    """
+    assert main(["--model", "some/model", "--system", "Be brief.", "Say hi"]) == 0
+
+    assert gateway.request.json["model"] == "some/model"
+    assert gateway.request.json["messages"] == [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Say hi"},
+    ]
+
+
+def test_no_stream(gateway: Gateway, capsys: pytest.CaptureFixture[str]) -> None:
+    """
+    With `--no-stream` the whole answer is asked for and printed.
+    """
+    gateway.reply(completion("Hello"))
+
+    assert main(["--no-stream", "Say hi"]) == 0
+
+    assert capsys.readouterr().out == "Hello\n"
+    assert "stream" not in gateway.request.json or gateway.request.json["stream"] is False
+
+
+def test_json_lines(gateway: Gateway, capsys: pytest.CaptureFixture[str]) -> None:
+    """
+    With `--json` each chunk is a line of JSON, as it came.
+    """
+    frames = story("Grüße")
+    gateway.stream(*frames)
+
+    assert main(["--json", "Say hi"]) == 0
+
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert lines == [json.loads(frame[6:]) for frame in frames if frame != DONE]
+
+
+def test_json_whole(gateway: Gateway, capsys: pytest.CaptureFixture[str]) -> None:
+    """
+    With `--json` and `--no-stream` the whole response is one line of JSON.
+    """
+    gateway.reply(completion("Hello"))
+
+    assert main(["--json", "--no-stream", "Say hi"]) == 0
+
+    assert json.loads(capsys.readouterr().out) == completion("Hello")
+
+
+def test_standard_input(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    The prompt `-` is read from standard input, as UTF-8.
+    """
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO("Grüße\n".encode()), "ascii"))
+
+    assert main(["-"]) == 0
+
+    assert gateway.request.json["messages"][0]["content"] == "Grüße\n"
+
+
+def test_undecodable_input(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """
+    Standard input that is no text is a wrong use, and nothing is sent.
+    """
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"\xff\xfe")))
+
+    assert main(["-"]) == 2
+
+    assert capsys.readouterr().err == "aistats: standard input is not text in UTF-8\n"
+    assert gateway.requests == []
+
+
+def test_no_key(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """
+    Without a key and without `--local`, two lines say what to do.
+    """
+    monkeypatch.delenv("AI_STATS_API_KEY")
+
+    assert main(["Say hi"]) == 2
+
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert len(captured.err.splitlines()) == 2
+    assert "AI_STATS_API_KEY" in captured.err
+    assert "--local" in captured.err
+
+
+@pytest.mark.parametrize("arguments", [[], ["--nonsense", "hi"], ["two", "prompts"]])
+def test_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """
+    Wrong arguments show the usage, with the exit status 2.
+    """
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+
+    assert caught.value.code == 2
+    assert capsys.readouterr().err.startswith("usage: aistats ")
+
+
+def test_refused_request(gateway: Gateway, capsys: pytest.CaptureFixture[str]) -> None:
+    """
+    A request that is refused before it is sent is a wrong use, too.
+    """
+    assert main(["\udcff"]) == 2
+
+    assert capsys.readouterr().err.startswith("aistats: The request has ")
+    assert gateway.requests == []
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    """
+    `--version` prints the package's version.
+    """
+    with pytest.raises(SystemExit) as caught:
+        main(["--version"])
+
+    assert caught.value.code == 0
+    assert capsys.readouterr().out == f"aistats {aistats.__version__}\n"
+
+
+@pytest.mark.parametrize("mode", [[], ["--json"], ["--no-stream"]])
+def test_error(mode: list[str], gateway: Gateway, capsys: pytest.CaptureFixture[str]) -> None:
+    """
+    An error of the gateway is one line on standard error, with the id to ask about.
+    """
+    gateway.reply(error_body("validation_error", description="One\nand two."), status=400)
+
+    assert main([*mode, "Say hi"]) == 1
+
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    (line,) = captured.err.splitlines()
+    assert line.startswith("aistats: 400 validation_error")
+    assert "G-01K3TESTERROR" in line
+
+
+def test_error_in_the_middle(gateway: Gateway, capsys: pytest.CaptureFixture[str]) -> None:
+    """
+    Text that came before the stream broke is kept, and the error has a line of its own.
+    """
+    gateway.stream(OPENING, delta("There once"), RESET)
+
+    assert main(["Write a limerick"]) == 1
+
+    captured = capsys.readouterr()
+    assert captured.out in ("There once\n", "")
+    assert captured.err.startswith("aistats: ")
+    assert len(captured.err.splitlines()) == 1
+
+
+def test_ascii_terminal(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    A terminal that can't show a character shows a question mark in its place.
+    """
+    gateway.stream(*story("Grüße"))
+    screen = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(screen, "ascii"))
+
+    assert main(["Say hi"]) == 0
+
+    assert screen.getvalue() == b"Gr??e\n"
+
+
+# The command as a process of its own.
+
+Start = Callable[..., subprocess.Popen[str]]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """
+    A function that starts `python -m aistats` with arguments.
+    """
+    programs: list[subprocess.Popen[str]] = []
+
+    def start(*arguments: str, **options: Any) -> subprocess.Popen[str]:
+        # A shell that runs the tests in the background has its programs ignore Ctrl-C.
+        handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            program = subprocess.Popen(
+                [sys.executable, "-X", "dev", "-W", "error", "-m", "aistats", *arguments],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                **options,
+            )
+        finally:
+            signal.signal(signal.SIGINT, handler)
+        programs.append(program)
+        return program
+
+    yield start
+    for program in programs:
+        program.kill()
+        program.communicate()
+
+
+def test_as_it_comes(gateway: Gateway, start: Start) -> None:
+    """
+    Text is printed when it comes, not when the answer is complete.
+    """
+    gate = Gate()
+    gateway.stream(*story("There once\n"), gate)
+    program = start("Write a limerick")
+
+    assert program.stdout is not None
+    assert program.stdout.readline() == "There once\n"
+    gate.open()
+
+    assert program.communicate(timeout=10) == ("", "")
+    assert program.returncode == 0
+
+
+def test_interrupt(gateway: Gateway, start: Start) -> None:
+    """
+    Ctrl-C ends it at once, with status 130, no traceback, and the connection closed.
+    """
+    gateway.stream(OPENING, delta("There once\n"), Gate())
+    program = start("Write a limerick")
+    assert program.stdout is not None
+    assert program.stdout.readline() == "There once\n"
+
+    program.send_signal(signal.SIGINT)
+
+    assert program.communicate(timeout=10) == ("", "")
+    assert program.returncode == 130
+    assert gateway.request.disconnected
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has other pipes")
+def test_closed_pipe(gateway: Gateway, start: Start) -> None:
+    """
+    A reader that goes away, as `head` does, ends it without a word.
+    """
+    gate = Gate()
+    gateway.stream(OPENING, delta("There once\n"), gate, delta("was a lighthouse\n"), DONE)
+    program = start("Write a limerick")
+    assert program.stdout is not None
+    assert program.stdout.readline() == "There once\n"
+
+    program.stdout.close()
+    gate.open()
+
+    assert program.stderr is not None
+    assert program.stderr.read() == ""
+    assert program.wait(10) == 141
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is full")
+def test_full_disk(gateway: Gateway) -> None:
+    """
+    An answer that can't be written is an error, in one line.
+    """
+    gateway.stream(*story("There once"))
+
+    with Path("/dev/full").open("w") as disk:
+        done = subprocess.run(
+            [sys.executable, "-m", "aistats", "Say hi"],
+            check=False,
+            stdout=disk,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    assert done.stderr == "aistats: the answer could not be written: No space left on device\n"
+    assert done.returncode == 1
+
+
+def test_local_failure(start: Start, tmp_path: Path) -> None:
+    """
+    With `--local` no key is needed, and what this machine lacks is said without a traceback.
+    """
+    (tmp_path / "xllamacpp.py").write_text("raise ImportError('of the stand-in')")
+    model = tmp_path / "model.gguf"
+    model.touch()
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("AI_STATS_")}
+
+    program = start(
+        "--local",
+        "--model",
+        str(model),
+        "Say hi",
+        env={**environment, "PYTHONPATH": str(tmp_path)},
+    )
+
+    assert program.communicate(timeout=10) == (
+        "",
+        "aistats: The local model did not start: ImportError: of the stand-in\n",
+    )
+    assert program.returncode == 2

@@ -1,0 +1,155 @@
+"""
+What type checkers accept of a call, and what they catch.
+
+Checked by mypy and pyright, never run. Each line that must not pass says so to both, and both
+complain of a line that says so without need.
+"""
+
+from __future__ import annotations
+
+from aistats import (
+    AsyncClient,
+    AsyncStream,
+    ChatCompletionsParams,
+    ChatCompletionsRequest,
+    ChatCompletionsResponse,
+    Client,
+    Stream,
+)
+
+
+def documented(client: Client) -> ChatCompletionsResponse:
+    """
+    The documented call passes.
+    """
+    return client.generate_text(
+        {
+            "model": "openai/gpt-4o-mini",
+            "messages": [
+                {"role": "system", "content": "You are helpful."},
+                {"role": "user", "content": "Write a limerick about lighthouses."},
+            ],
+            "temperature": 0.5,
+        }
+    )
+
+
+def variables_without_annotations(client: Client) -> Stream:
+    """
+    So do variables that nobody annotated, and `**` of a dict.
+    """
+    messages = [{"role": "user", "content": "hi"}]
+    options = {"temperature": 0.5, "max_output_tokens": 100}
+    mixed = {"temperature": 0.5, "stop": "x"}
+    client.generate_text(model="m", messages=messages, **options)
+    client.generate_text(model="m", messages=messages, **mixed)
+    client.generate_text({"model": "m", "messages": messages})
+    client.generate_text({"model": "m", "messages": messages}, **mixed)
+    client.generate_text(model="m", messages="hi", timeout=5, extra_body={"new": 1}, **options)
+    return client.stream_text(model="m", messages=messages, **options)
+
+
+async def the_same_asynchronously(client: AsyncClient) -> AsyncStream:
+    """
+    `AsyncClient` takes the same.
+    """
+    messages = [{"role": "user", "content": "hi"}]
+    options = {"temperature": 0.5, "stop": ["x"]}
+    response: ChatCompletionsResponse = await client.generate_text(
+        model="m", messages=messages, **options
+    )
+    print(response.text)
+    return client.stream_text({"model": "m", "messages": messages})
+
+
+def messages_of_every_kind(client: Client, response: ChatCompletionsResponse) -> None:
+    """
+    Messages may be dicts, what came back, or both.
+    """
+    calls = response.tool_calls
+    client.generate_text(
+        model="m",
+        messages=[
+            {"role": "developer", "content": "Be brief."},
+            {
+                "role": "user",
+                "content": [
+                    {"type": "text", "text": "What is this?"},
+                    {"type": "image_url", "image_url": {"url": "https://a.example/b.png"}},
+                ],
+            },
+            {"role": "assistant", "content": None, "tool_calls": calls},
+            response.message,
+            response.message.to_param(),
+            {"role": "tool", "tool_call_id": "1", "content": "42"},
+        ],
+    )
+    history = [{"role": "user", "content": "hi"}]
+    client.generate_text(model="m", messages=[*history, response.message])
+    client.generate_text(model="m", messages=(response.message,))
+
+
+def tools_and_formats(client: Client) -> None:
+    """
+    Tools, formats and choices may be written in place or stand in variables.
+    """
+    tools = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]
+    form = {"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "object"}}}
+    choice = {"type": "function", "function": {"name": "f"}}
+    client.generate_text(
+        model="m", messages="hi", tools=tools, response_format=form, tool_choice=choice
+    )
+    client.generate_text(
+        model="m",
+        messages="hi",
+        tools=[{"type": "phaseo:web_search", "parameters": {"max_results": 3}}, {"type": "new"}],
+        tool_choice="auto",
+        response_format="json",
+        reasoning={"effort": "low"},
+        provider={"order": ["openai"], "allow_fallbacks": False},
+        service_tier="a tier of tomorrow",
+        temperature=None,
+        seed=1,
+        top_p=1,
+    )
+
+
+def requests_made_earlier(client: Client, params: ChatCompletionsParams) -> None:
+    """
+    A request can be made earlier, and completed in the call.
+    """
+    request = ChatCompletionsRequest(params, temperature=0.5)
+    client.generate_text(request)
+    client.stream_text(request.replace(temperature=None, seed=3), timeout=3.0)
+    client.generate_text(**params)
+    client.generate_text(params, model="another")
+
+
+def mistakes(client: Client, anything: list[int]) -> None:
+    """
+    A wrong name, a wrong type or a wrong argument of the call is caught.
+    """
+    client.generate_text(model="m", messages="hi", temprature=0.5)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    client.generate_text(model="m", messages="hi", temperature="hot")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+    client.generate_text({"model": "m", "messages": "hi", "temprature": 1})  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+    client.generate_text({"model": "m", "messages": "hi", "top_p": "1"})  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+    client.generate_text(model="m", messages=3)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+    client.generate_text(model="m", messages="hi", stop=3)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+    client.generate_text(model="m", messages="hi", reasoning={"efort": "low"})  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+    client.generate_text(model="m", messages="hi", provider="openai")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+    client.generate_text(model="m", messages="hi", timeout="soon")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+    client.generate_text("hi")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+    client.stream_text(model="m", messages=anything)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    client.stream_text(model="m", messages="hi", temprature=0.5)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    client.stream_text({"model": "m", "temprature": 0.5})  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+    ChatCompletionsRequest(model="m", messages="hi", temprature=0.5)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    ChatCompletionsRequest({"model": "m", "temprature": 0.5})  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+async def the_same_mistakes_asynchronously(client: AsyncClient) -> None:
+    """
+    `AsyncClient` catches the same.
+    """
+    await client.generate_text(model="m", messages="hi", temprature=0.5)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    await client.generate_text({"model": "m", "temprature": 0.5})  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+    client.stream_text(model="m", messages="hi", temperature="hot")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
