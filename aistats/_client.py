@@ -4,6 +4,7 @@ The asynchronous client.
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Mapping
 from types import TracebackType
@@ -17,6 +18,8 @@ from ._stream import AsyncStream
 from ._timeout import Timeout
 
 if TYPE_CHECKING:
+    import ssl
+
     import aiohttp
 
     from ._params import ChatCompletionsParams
@@ -47,6 +50,8 @@ class AsyncClient:
         max_connections: How many connections are open at the most, in each event loop; calls beyond
             that queue.
         default_headers: Headers for each request, on top of the client's own.
+        ssl_context: What certificates are trusted; by default what the system or `SSL_CERT_FILE`
+            says.
         session: Your own `aiohttp.ClientSession`, which the client uses and does not close. It has
             to be used in the event loop that it was made in, and has its own limit of connections
             and its own proxies.
@@ -65,6 +70,7 @@ class AsyncClient:
         max_retries: int | RetryPolicy = 2,
         max_connections: int = 100,
         default_headers: Mapping[str, str] | None = None,
+        ssl_context: ssl.SSLContext | None = None,
         session: aiohttp.ClientSession | None = None,
         max_response_bytes: int = MAX_RESPONSE_BYTES,
     ) -> None:
@@ -76,9 +82,14 @@ class AsyncClient:
             max_retries=max_retries,
             max_connections=max_connections,
             default_headers=default_headers,
+            ssl_context=ssl_context,
             session=session,
             max_response_bytes=max_response_bytes,
         )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # It pickles by its settings, the key among them, so that a pool of processes can use it.
+        return functools.partial(type(self), **self._gateway.settings()), ()
 
     @property
     def base_url(self) -> str:

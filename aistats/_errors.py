@@ -23,6 +23,7 @@ to `Exception` is what `__init__` takes by position, the rest travels in the ins
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -142,6 +143,19 @@ class Fault:
     def __str__(self) -> str:
         return f"{self.path}: expected {self.expected}{_got(self.path, self.value)}"
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        try:
+            pickle.dumps(self.value)
+        except Exception:  # whatever an object of the user's raises, the error is to survive
+            return Fault, (self.path, _Unpicklable(type(self.value).__name__), self.expected)
+        return Fault, (self.path, self.value, self.expected)
+
+
+@attrs.frozen
+class _Unpicklable:
+    kind: str
+    """The name of the type of what was there."""
+
 
 _WORDS_OF_THE_PROTOCOL = frozenset({"type", "role", "effort", "model", "service_tier"})
 
@@ -149,8 +163,11 @@ _WORDS_OF_THE_PROTOCOL = frozenset({"type", "role", "effort", "model", "service_
 def _got(path: str, value: object) -> str:
     # A message must not show a prompt, so a string is shown where it can be no more than a word of
     # the protocol, and is only called a string elsewhere.
+    kind = value.kind if isinstance(value, _Unpicklable) else type(value).__name__
     if value is None:
         return ""
+    if isinstance(value, int) and value.bit_length() > 64:
+        return ", got a number of more than 64 bits"
     if isinstance(value, bool | int | float):
         return f", got {value!r}"
     if isinstance(value, str):
@@ -158,9 +175,9 @@ def _got(path: str, value: object) -> str:
         return f", got {value!r}" if is_word else ", got a string"
     if isinstance(value, Mapping):
         return ", got an object"
-    if isinstance(value, Sequence):
+    if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray | memoryview):
         return ", got an empty list" if not value else ", got a list"
-    return f", got {type(value).__name__}"
+    return f", got {kind}"
 
 
 class RequestValidationError(AIStatsError, ValueError):

@@ -30,6 +30,7 @@ from ._errors import (
     ConfigurationError,
     Fault,
     RequestValidationError,
+    StreamError,
 )
 from ._exchange import Attempt, Exchange, SentRequest, redact
 from ._json import is_mapping
@@ -43,6 +44,8 @@ from ._transport import Response, Trace, Transport
 from ._version import __version__
 
 if TYPE_CHECKING:
+    import ssl
+
     import aiohttp
 
 __all__ = ("MAX_RESPONSE_BYTES", "NOT_GIVEN", "Call", "Gateway", "NotGiven")
@@ -86,11 +89,13 @@ class Gateway:
         max_retries: int | RetryPolicy,
         max_connections: int,
         default_headers: Mapping[str, str] | None,
+        ssl_context: ssl.SSLContext | None,
         session: aiohttp.ClientSession | None,
         max_response_bytes: int,
     ) -> None:
-        authorization = _Secret.of(api_key)
-        api_key = None  # so that no traceback shows it
+        key, api_key = [api_key], None  # so that no traceback shows it
+        self._authorization = _Secret.of(key.pop())
+        self._session = session
         self.base_url = _checked_base_url(
             base_url or os.environ.get("AI_STATS_BASE_URL") or _DEFAULT_BASE_URL
         )
@@ -108,10 +113,31 @@ class Gateway:
         }
         self.transport = Transport(
             self.base_url,
-            {"Authorization": authorization.value, **self.public_headers},
+            {"Authorization": self._authorization.value, **self.public_headers},
             max_connections=_positive("max_connections", max_connections),
+            ssl_context=ssl_context,
             session=session,
         )
+        self._settings = {
+            "base_url": self.base_url,
+            "timeout": self._timeout,
+            "max_retries": max_retries,
+            "max_connections": max_connections,
+            "default_headers": default_headers,
+            "ssl_context": ssl_context,
+            "max_response_bytes": max_response_bytes,
+        }
+
+    def settings(self) -> dict[str, Any]:
+        """
+        The arguments that make a client like this one, the key among them.
+
+        Raises:
+            TypeError: It has a session of its own, which can't be taken elsewhere.
+        """
+        if self._session is not None:
+            raise TypeError("a client with a session of your own can't be pickled or copied")
+        return {"api_key": self._authorization.key, **self._settings}
 
     def call(
         self,
@@ -136,7 +162,8 @@ class Gateway:
         checked = build_request(request, params, stream=is_stream)
         if faults := _header_faults("extra_headers", extra_headers or {}):
             raise RequestValidationError(faults)
-        accept = "text/event-stream" if is_stream else "application/json"
+        # In place of a stream the gateway may answer with JSON: a whole completion, or an error.
+        accept = "text/event-stream, application/json" if is_stream else "application/json"
         return Call(
             gateway=self,
             body=checked.body(stream=is_stream, extra_body=extra_body),
@@ -193,16 +220,12 @@ class Call:
                 result = await attempt(this)
             except AIStatsError as failure:
                 this.take_time()
-                failed = Attempt(this.trace.outcome, failure.status, _reason(failure))
+                failed = Attempt(this.trace.outcome, exchange.status, _reason(failure))
                 attempts = exchange.attempts
                 exchange.attempts = (*attempts, failed)
                 exchange.request = self._sent_request()
                 failure.exchange = exchange
-                if (
-                    this.trace.is_reused
-                    and failed.outcome == "ambiguous"
-                    and tries == len(attempts)
-                ):
+                if _is_stale(failure, this) and tries == len(attempts):
                     # The server had closed a connection that was kept, just when it was used again.
                     # That is nobody's failure, so it is tried again at once, and does not count.
                     delay: float | None = 0.0 if self.policy.retry_ambiguous else None
@@ -224,14 +247,7 @@ class Call:
             await anyio.sleep(delay)
 
     async def _whole_once(self, this: _Attempt) -> ChatCompletionsResponse:
-        response = await self._send(this)
-        limit = self.gateway.max_response_bytes
-        body, is_all = await response.read(limit)
-        if not is_all:
-            raise APIResponseError(
-                f"The answer is longer than {limit} bytes and was given up. "
-                "Raise max_response_bytes, if that is right."
-            )
+        body = await self._read_whole(await self._send(this))
         this.take_time()
         return completion_from(body, this.exchange)
 
@@ -239,12 +255,11 @@ class Call:
         response = await self._send(this)
         decoder = StreamDecoder(this.exchange, longest_event=self.gateway.max_response_bytes)
         try:
-            if response.content_type in ("text/html", "application/json"):
-                # JSON in place of a stream is a whole completion or an error.
-                body, _ = await response.read(self.gateway.max_response_bytes)
-                decoder.receive_whole(body)
+            if response.content_type == "text/event-stream":
+                await _receive_first_event(response, decoder, self.gateway.max_response_bytes)
             else:
-                await _receive_first_event(response, decoder)
+                # JSON in place of a stream is a whole completion or an error; nothing else is.
+                decoder.receive_whole(await self._read_whole(response))
         except APIConnectionError:
             # No event came, which is as good as no answer.
             this.trace.first_byte = None
@@ -278,12 +293,19 @@ class Call:
         error.retry_after = retry_after(this.exchange.headers, datetime.now(timezone.utc))
         raise error
 
+    async def _read_whole(self, response: Response) -> bytes:
+        limit = self.gateway.max_response_bytes
+        body, is_all = await response.read(limit)
+        if not is_all:
+            raise APIResponseError(
+                f"The answer is longer than {limit} bytes and was given up. "
+                "Raise max_response_bytes, if that is right."
+            )
+        return body
+
     def _remaining(self, begun: float) -> float | None:
-        return (
-            None
-            if self.timeout.total is None
-            else max(0.001, self.timeout.total - (time.monotonic() - begun))
-        )
+        total = self.timeout.total
+        return None if total is None else total - (time.monotonic() - begun)
 
     def _has_time(self, begun: float, delay: float) -> bool:
         remaining = self._remaining(begun)
@@ -314,14 +336,29 @@ class _Attempt:
         self.exchange.timing = self.trace.timing(self.begun, time.monotonic())
 
 
-async def _receive_first_event(response: Response, decoder: StreamDecoder) -> None:
-    data, fresh = b"", True
+async def _receive_first_event(response: Response, decoder: StreamDecoder, limit: int) -> None:
+    received = 0
     while not decoder.has_event:
-        data = await response.receive(fresh=fresh)
+        data = await response.receive(fresh=received == 0)
         decoder.receive_data(data)
         if not data:
             return
-        fresh = False
+        received += len(data)
+        if received > limit:
+            raise StreamError(
+                f"There is no event in the first {limit} bytes of the stream (max_response_bytes); "
+                "it was given up. Check that base_url leads to the gateway's API."
+            )
+
+
+def _is_stale(failure: AIStatsError, this: _Attempt) -> bool:
+    # Whether a connection that had been kept was lost before any of an answer came on it.
+    return (
+        isinstance(failure, APIConnectionError)
+        and not isinstance(failure, APITimeoutError)
+        and this.trace.is_reused
+        and this.exchange.status is None
+    )
 
 
 def _reason(failure: AIStatsError) -> str:
@@ -342,6 +379,13 @@ class _Secret:
     def __init__(self, value: str) -> None:
         self.value = value
 
+    @property
+    def key(self) -> str:
+        """
+        The key by itself.
+        """
+        return self.value.removeprefix("Bearer ")
+
     @classmethod
     def of(cls, key: str | None) -> _Secret:
         """
@@ -352,11 +396,11 @@ class _Secret:
         """
         secret = cls(f"Bearer {key if key is not None else os.environ.get('AI_STATS_API_KEY', '')}")
         key = None  # so that no traceback shows it
-        if secret.value == "Bearer ":
+        if not secret.key:
             raise ConfigurationError(
                 "There is no API key. Set AI_STATS_API_KEY in the environment, or pass api_key=."
             )
-        if not _is_header_value(secret.value) or secret.value != secret.value.strip():
+        if not _is_header_value(secret.value) or secret.key != secret.key.strip():
             raise ConfigurationError(
                 "The API key has a line break, a space or another character that can't be in a "
                 "header; nothing was sent."

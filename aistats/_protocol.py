@@ -9,7 +9,6 @@ import enum
 from typing import Any, Final, TypeVar
 
 import attrs
-import orjson
 
 from ._anthropic import as_chunk, is_anthropic
 from ._assembly import CompletionAssembler
@@ -216,7 +215,7 @@ _ADVICE_BY_STATUS = {
     403: "Use a key that is allowed to do this, or another model or region.",
     404: "Check base_url: there is nothing at this address.",
     409: "Try again when it is ready.",
-    413: "Send less: the gateway takes at most 16 MiB of JSON.",
+    413: "Send less: the gateway takes at most 16 MiB of JSON, a proxy may take less.",
     422: "Mend the request; trying it again as it is won't help.",
     429: "Send fewer requests at a time, and try again later.",
 }
@@ -225,10 +224,10 @@ _ADVICE_BY_STATUS = {
 def _advice(status: int, report: ErrorReport, exchange: Exchange) -> str:
     if 300 <= status < 400:
         location = exchange.headers.get("location", "nowhere")
+        base_url = location.removesuffix("/chat/completions")
         return (
             f"It redirects to {location}. Redirects are not followed, since the key and the prompt "
-            "would go with them: "
-            "if that is the gateway, set base_url to it."
+            f"would go with them: if that is the gateway, set base_url to {base_url}."
         )
     if status == 401 and report.message == "db_error":
         return "The gateway's key store was down: try again."
@@ -247,7 +246,7 @@ class StreamDecoder:
     It is lazy: an event is decoded when it is asked for.
     """
 
-    __slots__ = ("_assembler", "_counts", "_done", "_ended", "_exchange", "_sse")
+    __slots__ = ("_assembler", "_counts", "_done", "_ended", "_exchange", "_is_whole", "_sse")
 
     def __init__(
         self, exchange: Exchange | None = None, *, longest_event: int = 32 * 1024 * 1024
@@ -258,6 +257,7 @@ class StreamDecoder:
         self._counts: Wire = {}
         self._done = False
         self._ended = False
+        self._is_whole = False
 
     @property
     def is_complete(self) -> bool:
@@ -298,7 +298,8 @@ class StreamDecoder:
         try:
             self._sse.receive_data(data)
         except EventTooLongError as error:
-            raise self._failure(StreamError, f"The stream was given up: {error}.") from None
+            what = f"The stream was given up: {error}. Raise max_response_bytes, if that is right."
+            raise self._failure(StreamError, what) from None
 
     def receive_whole(self, body: bytes) -> None:
         """
@@ -308,10 +309,10 @@ class StreamDecoder:
             APIResponseError: It is no completion.
             APIStatusError: It is an error of the gateway.
         """
-        wire = completion_from(body, self._exchange).to_dict()
-        if not isinstance(wire.get("object"), str):
-            wire["object"] = "chat.completion"
-        self.receive_data(b"data: " + orjson.dumps(wire) + b"\n\n")
+        completion_from(body, self._exchange)
+        self._is_whole = True
+        # In JSON a line end is a space, but for those in strings, which are escaped.
+        self.receive_data(b"data: " + b" ".join(body.splitlines()) + b"\n\n")
         self.receive_data(b"")
 
     def connection_lost(self, error: APIConnectionError) -> AIStatsError | None:
@@ -379,7 +380,8 @@ class StreamDecoder:
             raise self._error_event({"message": _first_part(event.data)})
         raise self._failure(
             StreamError,
-            f"An event of the stream is not a JSON object. It begins: {_first_part(event.data)}",
+            "An event of the stream is not a JSON object. It begins: "
+            f"{_first_part(event.data)}{_WHAT_TO_DO}",
         )
 
     def next_chunk(self) -> ChatCompletionChunk | Need | None:
@@ -405,6 +407,8 @@ class StreamDecoder:
             text = self._assembler.add(wire)
             self._done = frame["type"] == "message_stop"
             return TranslatedChunk(wire, text, event.block, frame)
+        if self._is_whole:
+            frame["object"] = "chat.completion"
         text = self._assembler.add(frame)
         if self._assembler.is_failed:
             raise self._error_event(frame)

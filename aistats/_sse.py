@@ -62,6 +62,7 @@ class SSEDecoder:
 
     __slots__ = (
         "_after_cr",
+        "_dataless",
         "_ended",
         "_events",
         "_held",
@@ -75,6 +76,8 @@ class SSEDecoder:
         self._longest = longest_event
         # Complete blocks, the next one last, so that taking one is a pop.
         self._events: list[bytes] = []
+        # How many of them, the next ones, are known to have no data.
+        self._dataless = 0
         # The pieces of the event that is not complete yet. A LF at the very end is held apart, in
         # _tail_lf: with the next byte it may turn out to be half of a blank line.
         self._held: list[bytes] = []
@@ -114,6 +117,7 @@ class SSEDecoder:
         The next event, or `None` if more data is needed, or if the input has ended.
         """
         if self._events:
+            self._dataless = max(0, self._dataless - 1)
             return _event(self._events.pop(), whole=True)
         if self._ended and self._held:
             block = b"".join(self._held)
@@ -125,7 +129,12 @@ class SSEDecoder:
         """
         Whether `next_event()` will give an event that has data.
         """
-        return any(map(_DATA_LINE.search, self._events)) or (self._ended and bool(self._held))
+        # What was looked at before without success lies at the end; new events come to the front.
+        new = self._events[: len(self._events) - self._dataless]
+        if any(map(_DATA_LINE.search, new)):
+            return True
+        self._dataless = len(self._events)
+        return self._ended and _DATA_LINE.search(b"".join(self._held)) is not None
 
     def _without_bom(self, data: bytes) -> bytes:
         data = b"".join(self._held) + data

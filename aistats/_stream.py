@@ -185,7 +185,7 @@ class _AnyStream:
         taken = take(self._opened.decoder)
         if taken is None:
             self._end(_State.DONE)
-        elif taken is not NEED_DATA:
+        elif taken is not NEED_DATA and not _is_comment(taken):
             self._is_fresh = True
         return taken
 
@@ -243,6 +243,10 @@ class _AnyStream:
     def _whole(self) -> ChatCompletionsResponse:
         assert self._opened is not None
         return self._opened.decoder.response()
+
+
+def _is_comment(taken: object) -> bool:
+    return isinstance(taken, Event) and taken.data is None
 
 
 class AsyncStream(_AnyStream):

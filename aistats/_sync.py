@@ -28,6 +28,8 @@ from ._stream import Stream
 from ._timeout import Timeout
 
 if TYPE_CHECKING:
+    import ssl
+
     import aiohttp
 
     from ._params import ChatCompletionsParams
@@ -107,9 +109,8 @@ class _LoopThread:
             if self._is_stopped:
                 raise _closed()
             if self._portal is None:
-                stack = contextlib.ExitStack()
-                self._portal = portal = stack.enter_context(start_blocking_portal(name="aistats"))
-                thread = portal.call(threading.get_ident)
+                stack, portal, thread = _start_portal()
+                self._portal = portal
                 self._stop = weakref.finalize(
                     self, _stop_portal, stack, portal, thread, os.getpid(), self._transport
                 )
@@ -129,6 +130,36 @@ def _watch_exit() -> None:
 
 def _closed() -> ConfigurationError:
     return ConfigurationError("The client has been closed; make a new one.")
+
+
+_Portal = tuple[contextlib.ExitStack, BlockingPortal, int]
+
+
+def _start_portal() -> _Portal:
+    # In a thread of its own, since anyio's start can't be interrupted, and a wait for a future can.
+    started: concurrent.futures.Future[_Portal] = concurrent.futures.Future()
+
+    def start() -> None:
+        stack = contextlib.ExitStack()
+        try:
+            portal = stack.enter_context(start_blocking_portal(name="aistats"))
+            started.set_result((stack, portal, portal.call(threading.get_ident)))
+        except BaseException as error:
+            started.set_exception(error)
+
+    threading.Thread(target=start, name="aistats-start", daemon=True).start()
+    try:
+        return started.result()
+    except BaseException:
+        started.add_done_callback(_abandon)
+        raise
+
+
+def _abandon(started: concurrent.futures.Future[_Portal]) -> None:
+    # The caller was interrupted before the loop was there.
+    if started.exception() is None:
+        stack, portal, _ = started.result()
+        _stop_portal(stack, portal, 0, os.getpid(), None)
 
 
 def _stop_portal(
@@ -167,6 +198,8 @@ class Client:
         max_retries: How often a failed call is tried again at the most, or a `RetryPolicy`.
         max_connections: How many connections are open at the most; calls beyond that queue.
         default_headers: Headers for each request, on top of the client's own.
+        ssl_context: What certificates are trusted; by default what the system or `SSL_CERT_FILE`
+            says.
         session: Your own `aiohttp.ClientSession`, which the client uses and does not close. It
             belongs to the loop it was made in, so one that was not made in this client's loop
             raises `ConfigurationError` when it is used.
@@ -185,6 +218,7 @@ class Client:
         max_retries: int | RetryPolicy = 2,
         max_connections: int = 100,
         default_headers: Mapping[str, str] | None = None,
+        ssl_context: ssl.SSLContext | None = None,
         session: aiohttp.ClientSession | None = None,
         max_response_bytes: int = MAX_RESPONSE_BYTES,
     ) -> None:
@@ -196,10 +230,15 @@ class Client:
             max_retries=max_retries,
             max_connections=max_connections,
             default_headers=default_headers,
+            ssl_context=ssl_context,
             session=session,
             max_response_bytes=max_response_bytes,
         )
         self._loop = _LoopThread(self._gateway.transport)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # It pickles by its settings, the key among them, so that a pool of processes can use it.
+        return functools.partial(type(self), **self._gateway.settings()), ()
 
     @property
     def base_url(self) -> str:

@@ -18,14 +18,19 @@ import contextlib
 import math
 import os
 import socket
+import ssl
 import time
 import urllib.request
 import weakref
 from collections.abc import AsyncGenerator, Callable, Mapping
+from contextvars import ContextVar
 from typing import Any
 
 import aiohttp
 import attrs
+from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.connector import Connection
+from aiohttp.http_exceptions import ContentEncodingError
 from multidict import CIMultiDict
 from yarl import URL
 
@@ -70,6 +75,17 @@ class Trace:
         return "ambiguous" if self.is_sent else "unsent"
 
     @property
+    def phase(self) -> str:
+        """
+        What the attempt is doing, in words.
+        """
+        if self.queue_start is not None and self.queue_end is None:
+            return "waiting for a free connection (see max_connections)"
+        if self.connect_start is not None and self.connect_end is None:
+            return "connecting"
+        return "waiting for an answer"
+
+    @property
     def is_reused(self) -> bool:
         """
         Whether it went out on a connection that had been kept.
@@ -103,14 +119,18 @@ class Transport:
         headers: Mapping[str, str],
         *,
         max_connections: int,
+        ssl_context: ssl.SSLContext | None,
         session: aiohttp.ClientSession | None,
     ) -> None:
         self._url = URL(url)
         self._headers = CIMultiDict(headers)
         self._max_connections = max_connections
+        self._ssl_context = ssl_context
         self._session = session
         self._pid = os.getpid()
         self._pools: dict[asyncio.AbstractEventLoop, _Pool] = {}
+        # Answers that are being read on connections of the user's session.
+        self._lent: set[aiohttp.ClientResponse] = set()
 
     @property
     def host(self) -> str:
@@ -148,12 +168,15 @@ class Transport:
         session, proxy, responses = await self._open()
         url = self._url.joinpath(path, encoded=True)
         failure: Exception
+        _connect_limit.set(timeout.connect)
         try:
             raw = await session.post(
                 url.update_query(query) if query else url,
                 data=body,
                 headers=self._merged(headers),
-                timeout=_client_timeout(timeout, remaining),
+                timeout=_client_timeout(
+                    timeout, None if remaining is None else max(0.001, remaining)
+                ),
                 allow_redirects=False,
                 trace_request_ctx=trace,
                 proxy=proxy,
@@ -171,7 +194,7 @@ class Transport:
                 trace.is_sent = not isinstance(
                     error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError
                 )
-            failure = _translate(error, self.host, timeout, "waiting for an answer")
+            failure = _translate(error, self._whom(proxy), timeout, trace.phase)
         else:
             trace.is_sent = True
             trace.first_byte = time.monotonic()
@@ -182,11 +205,17 @@ class Transport:
         finally:
             del failure  # a cycle through its traceback
 
+    def _whom(self, proxy: str | None) -> str:
+        return self.host if proxy is None else f"{self.host}, by way of a proxy of the environment,"
+
     async def aclose(self) -> None:
         """
         Close the pool of the loop that this runs on. A pool of another loop is closed with that
         loop.
         """
+        for raw in self._lent:
+            raw.close()
+        self._lent.clear()
         pool = self._pools.pop(asyncio.get_running_loop(), None)
         if pool is not None:
             await pool.life.aclose()
@@ -201,7 +230,7 @@ class Transport:
 
     async def _open(self) -> tuple[aiohttp.ClientSession, str | None, set[aiohttp.ClientResponse]]:
         if self._session is not None:
-            return self._session, None, set()
+            return self._session, None, self._lent
         if self._pid != os.getpid():
             _inherited.append(self._pools)
             self._pools = {}
@@ -213,7 +242,7 @@ class Transport:
                 other: kept for other, kept in self._pools.items() if not other.is_closed()
             }
             responses: set[aiohttp.ClientResponse] = set()
-            life = _session_life(self._max_connections, responses)
+            life = _session_life(self._max_connections, self._ssl_context, responses)
             # The generator's first step does not wait for anything, so no other task can get here
             # meanwhile.
             pool = _Pool(life, await life.__anext__(), _environment_proxy(self._url), responses)
@@ -231,10 +260,16 @@ class _Pool:
 
 
 async def _session_life(
-    max_connections: int, responses: set[aiohttp.ClientResponse]
+    max_connections: int,
+    ssl_context: ssl.SSLContext | None,
+    responses: set[aiohttp.ClientResponse],
 ) -> AsyncGenerator[aiohttp.ClientSession, None]:
-    connector = aiohttp.TCPConnector(
-        limit=max_connections, socket_factory=_kept_alive_socket, timeout_ceil_threshold=math.inf
+    connector = _Connector(
+        limit=max_connections,
+        ssl=ssl_context or True,
+        resolver=_Resolver(),
+        socket_factory=_kept_alive_socket,
+        timeout_ceil_threshold=math.inf,
     )
     session = aiohttp.ClientSession(
         connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trace_configs=[_trace_config()]
@@ -245,6 +280,53 @@ async def _session_life(
         for raw in responses:
             raw.close()
         await session.close()
+
+
+class _Connector(aiohttp.TCPConnector):
+    """
+    Never gives out a kept connection on which something came that nobody had asked for.
+
+    It would be taken for the answer to the next request.
+    """
+
+    async def connect(
+        self, req: aiohttp.ClientRequest, traces: list[Any], timeout: aiohttp.ClientTimeout
+    ) -> Connection:
+        """
+        A connection that is free and clean.
+        """
+        while True:
+            connection = await super().connect(req, traces, timeout)
+            if connection.protocol is None or not connection.protocol.should_close:
+                return connection
+            connection.close()
+
+
+_connect_limit: ContextVar[float | None] = ContextVar("connect_limit", default=None)
+
+
+class _Resolver(AbstractResolver):
+    """
+    Looks up hosts within the limit for connecting, which aiohttp applies only to what comes after.
+    """
+
+    def __init__(self) -> None:
+        self._resolver = aiohttp.DefaultResolver()
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        """
+        The addresses of *host*.
+        """
+        lookup = self._resolver.resolve(host, port, family)
+        return await asyncio.wait_for(lookup, _connect_limit.get())
+
+    async def close(self) -> None:
+        """
+        Nothing is looked up any more.
+        """
+        await self._resolver.close()
 
 
 def _kept_alive_socket(address: tuple[Any, ...]) -> socket.socket:
@@ -266,7 +348,13 @@ def _environment_proxy(url: URL) -> str | None:
     if urllib.request.proxy_bypass(host):
         return None
     proxies = urllib.request.getproxies()
-    return proxies.get(url.scheme) or proxies.get("all")
+    proxy = proxies.get(url.scheme) or proxies.get("all")
+    if proxy is not None and not proxy.startswith(("http://", "https://")):
+        raise ConfigurationError(
+            "The proxy of the environment is not an http or https proxy, the only kinds that are "
+            "spoken here. Set HTTP_PROXY, HTTPS_PROXY or ALL_PROXY to one, or NO_PROXY."
+        )
+    return proxy
 
 
 def _trace_config() -> aiohttp.TraceConfig:
@@ -318,9 +406,23 @@ def _translate(
         return _out_of_time("total", timeout.total, host, phase)
     if isinstance(error, aiohttp.InvalidURL):
         return ConfigurationError("base_url is not a URL that can be called.")
+    if isinstance(error.__cause__, ContentEncodingError):
+        return APIResponseError(
+            f"The answer of {host} can't be unpacked: it is not compressed as its headers say. "
+            "Check what is between here and the gateway."
+        )
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        return APIConnectionError(
+            f"{host} could not be reached: the proxy answered {error.status} {error.message}. "
+            "Check the proxy in HTTP_PROXY and HTTPS_PROXY, or set NO_PROXY."
+        )
     if isinstance(error, aiohttp.ClientResponseError):
-        return APIResponseError(f"{host} did not answer in proper HTTP: {error.message}")
-    if isinstance(error, RuntimeError | ValueError):
+        return APIResponseError(
+            f"{host} did not answer in proper HTTP: {' '.join(error.message.split())[:200]}. "
+            "Check that base_url leads to the gateway's API."
+        )
+    # Some of aiohttp's own errors, those of certificates, are ValueErrors, too.
+    if isinstance(error, RuntimeError | ValueError) and not isinstance(error, aiohttp.ClientError):
         return ConfigurationError(
             f"The aiohttp session can't send this: {error}. Is it open, and of this event loop?"
         )
@@ -341,10 +443,13 @@ def _in_words(error: BaseException, host: str) -> str:
         reason = error.os_error.strerror or error.os_error
         return f"{host} could not be reached: {reason}. Check base_url and the network."
     if isinstance(error, aiohttp.ServerDisconnectedError):
-        return f"{host} closed the connection without an answer."
+        return f"{host} closed the connection without an answer. {_TRY_AGAIN}"
     if isinstance(error, aiohttp.ClientPayloadError):
-        return f"The answer of {host} broke off: the connection was closed before its end."
-    return f"The connection to {host} was lost: {error}"
+        return f"The answer of {host} broke off before its end. {_TRY_AGAIN}"
+    return f"The connection to {host} was lost: {error}. {_TRY_AGAIN}"
+
+
+_TRY_AGAIN = "Try again; if it goes on, check base_url and the network."
 
 
 def _out_of_time(limit: Limit, after: float | None, host: str, phase: str) -> APITimeoutError:
@@ -382,6 +487,7 @@ class Response:
         self._failure: Exception | None = None
         self._responses = responses
         responses.add(raw)
+        _tell_of_the_end(raw)
         # aiohttp's response is in a reference cycle and closes nothing when it is collected on
         # another thread.
         self._finalizer = weakref.finalize(
@@ -410,6 +516,8 @@ class Response:
         try:
             return await content.readany()
         except (aiohttp.ClientError, OSError, asyncio.TimeoutError, RuntimeError) as error:
+            if isinstance(error, RuntimeError):  # the connection was closed under the reader
+                error = aiohttp.ServerDisconnectedError()
             if self._watch.is_expired:
                 self._failure = _out_of_time(
                     "idle", self._timeout.idle, self._host, "waiting for the next event or bytes"
@@ -468,6 +576,23 @@ class Response:
             _close_soon(self._loop, self._raw, self._watch, self._responses, grace)
 
 
+def _tell_of_the_end(raw: aiohttp.ClientResponse) -> None:
+    # Where a body breaks the rules of HTTP, aiohttp closes the connection and does not tell the
+    # body's reader, who would wait for a limit of time.
+    protocol = raw.connection.protocol if raw.connection is not None else None
+    closed = protocol.closed if protocol is not None else None
+    content = raw.content
+
+    def tell(ended: asyncio.Future[None]) -> None:
+        if not ended.cancelled():
+            ended.exception()  # looked at, so that asyncio does not complain that nobody did
+        if not content.is_eof() and content.exception() is None:
+            content.set_exception(aiohttp.ServerDisconnectedError())
+
+    if closed is not None:
+        closed.add_done_callback(tell)
+
+
 def _close(
     raw: aiohttp.ClientResponse, watch: _IdleWatch, responses: set[aiohttp.ClientResponse]
 ) -> None:
@@ -517,8 +642,12 @@ class _IdleWatch:
         if self._idle is None:
             return
         self._is_waiting = True
+        now = self._loop.time()
         if fresh:
-            self._deadline = self._loop.time() + self._idle
+            self._deadline = now + self._idle
+        elif now >= self._deadline:
+            # Bytes that say nothing come so fast that the timer never rings while somebody waits.
+            self._expire()
         if self._timer is None:
             self._timer = self._loop.call_at(self._deadline, self._ring)
 
@@ -543,5 +672,8 @@ class _IdleWatch:
         if self._loop.time() < self._deadline:
             self._timer = self._loop.call_at(self._deadline, self._ring)
         else:
-            self.is_expired = True
-            self._raw.close()  # wakes the reader with an error
+            self._expire()
+
+    def _expire(self) -> None:
+        self.is_expired = True
+        self._raw.close()  # wakes the reader with an error

@@ -211,9 +211,9 @@ def _list_reader(item: Any) -> Callable[[Any], list[Any]]:
     if item not in _SCALARS:
         return lambda value: [item(each) for each in as_objects(value)]
     read = _SCALARS[item]
-    return lambda value: (
-        [each for each in value if read(each) is not None] if is_list(value) else []
-    )
+    return lambda value: [
+        each for each in map(read, value if is_list(value) else ()) if each is not None
+    ]
 
 
 _SCALARS: dict[Any, Callable[[Any], Any]] = {

@@ -30,6 +30,8 @@ def _environment(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
     """
     monkeypatch.setenv("AI_STATS_API_KEY", KEY)
     monkeypatch.setenv("AI_STATS_BASE_URL", gateway.url)
+    # It would hide a missing flush.
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
 
 
 def test_text(gateway: Gateway, capsys: pytest.CaptureFixture[str]) -> None:

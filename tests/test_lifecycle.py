@@ -7,7 +7,10 @@ Each is a process of its own with `-X dev -W error`; it succeeds and says nothin
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from conftest import Script
@@ -98,6 +101,9 @@ assert client.generate_text(HI).text == "Hi"  # the client goes on
     assert program.output().endswith("interrupted\n")
 
 
+@pytest.mark.skipif(
+    sys.version_info < (3, 11), reason="there, asyncio lets Ctrl-C break off whatever code runs"
+)
 def test_ctrl_c_in_an_async_program(script: RunScript, gateway: Gateway) -> None:
     """Ctrl-C in an asynchronous program closes the stream that it was reading."""
     gate = Gate()
@@ -110,14 +116,15 @@ async def main():
 try:
     asyncio.run(main())
 except KeyboardInterrupt:
-    print("interrupted")
+    print(input())
 """
     program = script(ASYNC + code)
     program.reach(gate.reached.is_set)
     program.interrupt()
 
-    assert program.output() == "interrupted\n"
     until(lambda: gateway.request.disconnected, within=1)
+    program.tell("interrupted")
+    assert program.output() == "interrupted\n"
 
 
 def test_fork(script: RunScript, gateway: Gateway) -> None:
@@ -287,6 +294,24 @@ asyncio.run(main())
     assert program.output() == "end\n"
 
 
+def test_loop_ends_right_after_a_stream(script: RunScript, gateway: Gateway) -> None:
+    """A stream whose body had not quite ended leaves no warning, on the user's session either."""
+    gateway.stream(*story("Once"), Gate())
+    gateway.stream(*story("Twice"), Gate())
+    code = """
+import aiohttp
+async def main(session=None):
+    async with aistats.AsyncClient(session=session) as client:
+        print((await client.stream_text(HI).final_response()).text)
+async def with_session():
+    async with aiohttp.ClientSession() as session:
+        await main(session)
+asyncio.run(main())
+asyncio.run(with_session())
+"""
+    assert script(ASYNC + code).output() == "Once\nTwice\n"
+
+
 def test_async_client_that_outlives_its_loop(script: RunScript, gateway: Gateway) -> None:
     """An asynchronous client that is never closed ends with the program, without a warning."""
     gateway.reply()
@@ -330,3 +355,179 @@ print(input())
     program.tell("end")
 
     assert program.output() == "end\n"
+
+
+WORK = """
+def work(name, count):
+    for number in range(count):
+        text = f"{name} {number}"
+        request = {"model": "m", "messages": text}
+        if number % 10:
+            got = client.generate_text(request).text
+        else:
+            got = client.stream_text(request).final_response().text
+        if got != text:
+            return f"asked for {text!r}, got {got!r}"
+    return "right"
+"""
+
+
+def test_many_forks_at_work(script: RunScript) -> None:
+    """Sixteen forked processes and their parent each get their own answers, call by call."""
+    code = """
+import os, threading, warnings
+warnings.simplefilter("ignore", DeprecationWarning)
+client.generate_text(HI)
+is_over = threading.Event()
+results = []
+def parent(name):
+    while not is_over.is_set():
+        results.append(work(name, 10))
+threads = [threading.Thread(target=parent, args=(f"parent {number}",)) for number in range(2)]
+for thread in threads: thread.start()
+children = []
+for number in range(16):
+    child = os.fork()
+    if child == 0:
+        result = work(f"child {number}", 150)
+        if result != "right":
+            os.write(2, result.encode())
+        os._exit(result != "right")
+    children.append(child)
+codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+is_over.set()
+for thread in threads: thread.join()
+print(sum(map(abs, codes)), set(results))
+"""
+    # Not in asyncio's debug mode, which doubles the time.
+    again = "import os, sys\nos.execv(sys.executable, [sys.executable, '-W', 'error', '-c', %r])"
+
+    assert script(again % (CLIENT + WORK + code)).output(within=50) == "0 {'right'}\n"
+
+
+def test_fork_between_two_loops(script: RunScript, gateway: Gateway) -> None:
+    """A forked child runs a loop of its own on an `AsyncClient`, and so does its parent on."""
+    code = """
+import os
+client = aistats.AsyncClient()
+async def call(text):
+    assert (await client.generate_text(model="m", messages=text)).text == text
+asyncio.run(call("first"))
+child = os.fork()
+if child == 0:
+    asyncio.run(call("from the child"))
+    os._exit(0)
+asyncio.run(call("from the parent"))
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    assert script(ASYNC + code).output() == "0\n"
+    assert len({seen.connection for seen in gateway.requests}) == 3
+
+
+def test_many_threads_on_one_client(script: RunScript) -> None:
+    """Sixty-four threads on one client each get their own answers."""
+    code = """
+import threading
+from concurrent.futures import ThreadPoolExecutor
+together = threading.Barrier(64)
+def thread(number):
+    together.wait()
+    return work(f"thread {number}", 4)
+with ThreadPoolExecutor(64) as pool:
+    print(set(pool.map(thread, range(64))))
+"""
+    assert script(CLIENT + WORK + code).output() == "{'right'}\n"
+
+
+JOBS = """
+import asyncio, logging
+logging.getLogger("asyncio").addFilter(lambda record: "Executing" not in str(record.msg))
+
+def ask(client, text):
+    return client.generate_text(model="m", messages=text).text
+
+def ask_async(client, text):
+    async def call():
+        async with client:
+            return (await client.stream_text(model="m", messages=text).final_response()).text
+    return asyncio.run(call())
+"""
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_process_pool(script: RunScript, gateway: Gateway, tmp_path: Path, method: str) -> None:
+    """Clients go to a pool of processes as arguments, and work there with the same settings."""
+    if method not in multiprocessing.get_all_start_methods():
+        pytest.skip(f"there is no {method} on this system")
+    (tmp_path / "jobs.py").write_text(JOBS)
+    code = f"""
+import multiprocessing, os, sys
+from concurrent.futures import ProcessPoolExecutor
+sys.path.insert(0, {str(tmp_path)!r})
+import jobs
+headers = {{"X-Of-The-Client": "yes"}}
+client = aistats.Client(default_headers=headers)
+async_client = aistats.AsyncClient(default_headers=headers, timeout=aistats.Timeout(total=9))
+assert client.generate_text(HI).text == "Hi"  # one that is in use, too
+# The children get all they need from the clients.
+del os.environ["AI_STATS_API_KEY"], os.environ["AI_STATS_BASE_URL"]
+with ProcessPoolExecutor(2, multiprocessing.get_context({method!r})) as pool:
+    jobs = [pool.submit(jobs.ask, client, "one"), pool.submit(jobs.ask_async, async_client, "two")]
+    print(*[job.result() for job in jobs])
+    print(pool.submit(client.generate_text, HI).result().text)
+"""
+    assert script(ASYNC + code).output() == "one two\nHi\n"
+    assert all(seen.headers["X-Of-The-Client"] == "yes" for seen in gateway.requests)
+    assert len({seen.headers["Authorization"] for seen in gateway.requests}) == 1
+
+
+def test_session_does_not_pickle(script: RunScript) -> None:
+    """A client with a session of the user's own says why it can't go to another process."""
+    code = """
+import aiohttp, pickle
+async def main():
+    async with aiohttp.ClientSession() as session:
+        try:
+            pickle.dumps(aistats.AsyncClient(session=session))
+        except Exception as error:
+            print(error)
+asyncio.run(main())
+"""
+    assert "session" in script(ASYNC + code).output()
+
+
+def test_one_liners(script: RunScript, gateway: Gateway) -> None:
+    """A client that nobody holds makes its call, and its connection is closed with the loop."""
+    code = """
+print(asyncio.run(aistats.AsyncClient().generate_text(HI)).text)
+print(asyncio.run(aistats.AsyncClient().stream_text(HI).final_response()).text)
+print(aistats.Client().generate_text(HI).text)
+print("".join(aistats.Client().stream_text(HI).text_deltas()))
+input()
+"""
+    program = script(ASYNC + code)
+    program.reach(lambda: len(gateway.requests) == 4 and not gateway.open_connections)
+    program.tell()
+
+    assert program.output() == "Hi\n" * 4
+
+
+def test_trio(script: RunScript) -> None:
+    """A Trio program calls a `Client` from its threads, several at once and streams too."""
+    code = """
+import trio
+async def call(text):
+    request = {"model": "m", "messages": text}
+    assert (await trio.to_thread.run_sync(client.generate_text, request)).text == text
+async def main():
+    async with trio.open_nursery() as nursery:
+        for number in range(8):
+            nursery.start_soon(call, f"number {number}")
+    reader = client.stream_text(HI).text_deltas()
+    print(await trio.to_thread.run_sync(next, reader))
+    with trio.move_on_after(0.01):
+        await trio.sleep_forever()
+    print(client.generate_text(HI).text)
+trio.run(main)
+"""
+    assert script(CLIENT + code).output() == "Hi\nHi\n"

@@ -1,0 +1,450 @@
+"""
+README.md tells the truth: its programs run as they stand there, and what it lists is what is there.
+"""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import gc
+import inspect
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+from conftest import KEY
+from servers import OPENING, Gateway, completion, delta, error_body, story
+from test_local import missing
+
+import aistats
+from aistats import _cli, _errors
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+# -- programs -----------------------------------------------------------------------------------
+
+
+@attrs.frozen
+class Block:
+    """
+    One block of code: its name, the language, the line above it and the code.
+    """
+
+    name: str
+    language: str
+    line: int
+    code: str = attrs.field(repr=False)
+
+
+def read_blocks() -> Iterator[Block]:
+    """
+    The blocks of code in their order, each named by its heading and its number below that.
+    """
+    heading, count = "", 0
+    language, begun, code = None, 0, ""
+    for number, line in enumerate(README.splitlines(keepends=True), 1):
+        if language is None and line.startswith("#"):
+            heading, count = line.strip("# \n"), 0
+        elif language is None and line.startswith("```"):
+            language, begun, code = line[3:].strip(), number, ""
+        elif line.startswith("```"):
+            count += 1
+            yield Block(f"{heading} {count}", language or "", begun, code)
+            language = None
+        else:
+            code += line
+
+
+BLOCKS = {block.name: block for block in read_blocks()}
+PROGRAMS = [block.name for block in BLOCKS.values() if block.language == "python"]
+LOCAL_PROGRAMS = [block.name for block in BLOCKS.values() if block.language == "python local"]
+
+
+def run(name: str) -> None:
+    """
+    The program in the block called *name* has been run, by itself, as in a file of its own.
+
+    `await` and `async with` may stand outside of functions, as in a notebook.
+    """
+    block = BLOCKS[name]
+    code = compile(
+        "\n" * block.line + block.code,
+        "README.md",
+        "exec",
+        flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT,
+        dont_inherit=True,
+    )
+    namespace: dict[str, Any] = {"__name__": "readme"}
+    left = eval(code, namespace)
+    if inspect.iscoroutine(left):
+        asyncio.run(left)
+    # A client that was never closed ends when it is collected.
+    namespace.clear()
+    gc.collect()
+
+
+@pytest.fixture(autouse=True)
+def _environment(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    The environment has a key and leads to the gateway on loopback.
+    """
+    monkeypatch.setenv("AI_STATS_API_KEY", KEY)
+    monkeypatch.setenv("AI_STATS_BASE_URL", gateway.url)
+
+
+def lines(*frames: bytes) -> list[str]:
+    """
+    The lines of these frames, as they are printed.
+    """
+    return [frame.decode().strip() for frame in frames]
+
+
+def test_programs_were_found():
+    """
+    The programs that the tests below run are in README, and each of them is run.
+    """
+    assert len(PROGRAMS) >= 6
+    assert LOCAL_PROGRAMS == ["The local model 1"]
+    assert {block.language for block in BLOCKS.values()} <= {
+        "",
+        "console",
+        "python",
+        "python local",
+    }
+
+
+def call_of(name: str, arguments: str) -> dict[str, Any]:
+    """
+    An answer that calls the function *name*.
+    """
+    function = {"name": name, "arguments": arguments}
+    call = {"id": "call_1", "type": "function", "function": function}
+    message = {"role": "assistant", "content": "", "refusal": None, "tool_calls": [call]}
+    choice = {"index": 0, "finish_reason": "tool_calls", "message": message}
+    return completion(choices=[choice])
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_a_program_runs(name: str, gateway: Gateway):
+    """
+    Each program runs as it stands there, and asks the gateway with the key of the environment.
+    """
+    run(name)
+
+    assert gateway.requests
+    assert {seen.headers["Authorization"] for seen in gateway.requests} == {f"Bearer {KEY}"}
+    assert {seen.path for seen in gateway.requests} == {"/v1/chat/completions"}
+
+
+STORY = story("Stream ", "a ", "story")
+
+
+def test_the_documented_calls(gateway: Gateway, capsys: pytest.CaptureFixture[str]):
+    """
+    The first program prints the text of the answer, and then the lines of the stream's chunks.
+    """
+    run("Calls 1")
+    first, second = gateway.requests
+
+    assert capsys.readouterr().out.splitlines() == [
+        "Write a limerick about lighthouses.",
+        *lines(*STORY[:-1]),
+    ]
+    assert first.json == {
+        "model": "openai/gpt-4o-mini",
+        "messages": [
+            {"role": "system", "content": "You are helpful."},
+            {"role": "user", "content": "Write a limerick about lighthouses."},
+        ],
+        "temperature": 0.5,
+    }
+    assert second.json == {
+        "model": "openai/gpt-4o-mini",
+        "messages": [{"role": "user", "content": "Stream a story"}],
+        "stream": True,
+    }
+
+
+def test_the_documented_asynchronous_calls(gateway: Gateway, capsys: pytest.CaptureFixture[str]):
+    """
+    The asynchronous program prints the text of the stream, piece by piece.
+    """
+    run("Calls 2")
+
+    assert capsys.readouterr().out == "Stream a story"
+    assert [seen.json["messages"][0]["content"] for seen in gateway.requests] == [
+        "Say hi",
+        "Stream a story",
+    ]
+
+
+def test_the_documented_streams(capsys: pytest.CaptureFixture[str]):
+    """
+    The program prints the text, what the whole has beside it, and every line of a second stream.
+    """
+    run("Streams 1")
+    text, *second = capsys.readouterr().out.splitlines()
+
+    assert text.startswith("Stream a storystop Usage({")
+    assert second == lines(*STORY)
+
+
+def test_the_documented_tools(gateway: Gateway, capsys: pytest.CaptureFixture[str]):
+    """
+    A call that the model asks for is run, and goes back with its answer.
+    """
+    gateway.reply(call_of("get_weather", '{"city":"Oslo"}'))
+    run("Tools 1")
+    first, second = gateway.requests
+
+    assert capsys.readouterr().out == "Sunny in Oslo\n"
+    assert second.json["messages"][:1] == first.json["messages"]
+    assert second.json["messages"][1:] == [
+        {
+            "role": "assistant",
+            "content": "",
+            "tool_calls": [
+                {
+                    "id": "call_1",
+                    "type": "function",
+                    "function": {"name": "get_weather", "arguments": '{"city":"Oslo"}'},
+                }
+            ],
+        },
+        {"role": "tool", "tool_call_id": "call_1", "content": "Sunny in Oslo"},
+    ]
+
+
+FAULTS = ["temperature a number from 0 to 2", "top_p a number from 0 to 1"]
+
+
+def test_the_documented_errors_of_a_stream(gateway: Gateway, capsys: pytest.CaptureFixture[str]):
+    """
+    Each fault of the wrong request is printed, and of the stream that was cut what had arrived.
+    """
+    gateway.stream(OPENING, delta("Once "), delta("upon"))
+    run("Errors 2")
+
+    assert capsys.readouterr().out.splitlines() == [*FAULTS, "Once uponOnce upon None"]
+
+
+def test_the_documented_errors_of_a_status(gateway: Gateway, capsys: pytest.CaptureFixture[str]):
+    """
+    A quota that is used up and a refused request are caught where they are documented to be.
+    """
+    gateway.reply(error_body("key_limit_exceeded"), 429, {"Retry-After": "5"})
+    run("Errors 2")
+    gateway.reply(error_body("validation_error", description="No."), 400)
+    run("Errors 2")
+
+    assert capsys.readouterr().out.splitlines() == [
+        *FAULTS,
+        "key_limit_exceeded 5.0 G-01K3TESTERROR000000000000",
+        *FAULTS,
+        "400 validation_error No.",
+    ]
+
+
+@pytest.mark.local
+@pytest.mark.skipif(bool(missing()), reason=missing())
+@pytest.mark.parametrize("name", LOCAL_PROGRAMS)
+def test_a_local_program_runs(
+    name: str,
+    gateway: Gateway,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    """
+    A program with the local model runs as it stands there, without a key, and prints an answer.
+    """
+    monkeypatch.delenv("AI_STATS_API_KEY")
+    monkeypatch.delenv("AI_STATS_BASE_URL")
+    run(name)
+
+    assert capsys.readouterr().out.strip()
+    assert gateway.requests == []
+
+
+# -- the tree of errors -------------------------------------------------------------------------
+
+
+def trees_of_errors() -> dict[str, str]:
+    """
+    The tree as README has it, and as the module's docstring does.
+    """
+    return {"README": BLOCKS["Errors 1"].code, "module": inspect.getdoc(_errors) or ""}
+
+
+def classes_in(tree: str) -> Iterator[tuple[type[Exception], str, str]]:
+    """
+    The classes of a drawn *tree*, each with the name of the one that it hangs on and what is said
+    beside it. Where several stand in a line, they hang on the same one.
+    """
+    hangs_on: dict[int, str] = {}
+    for line in tree.splitlines():
+        entries = list(re.finditer(r"(?:^ *|[├└]── )(AIStatsError|(?<=─ )\w+)([^├]*)", line))
+        if entries:
+            # A branch starts below the first letter of what it hangs on.
+            parent = hangs_on.get(entries[0].start(), "Exception")
+            hangs_on[entries[0].start(1)] = entries[0][1]
+            yield from ((getattr(aistats, entry[1]), parent, entry[2]) for entry in entries)
+
+
+def descendants(kind: type[Exception]) -> Iterator[type[Exception]]:
+    """
+    All classes below *kind*.
+    """
+    for child in kind.__subclasses__():
+        yield child
+        yield from descendants(child)
+
+
+@pytest.mark.parametrize("where", trees_of_errors())
+def test_the_tree_of_errors(where: str):
+    """
+    The tree that is drawn has each error once, below the right one, with what else it is.
+    """
+    tree = trees_of_errors()[where]
+    drawn = list(classes_in(tree))
+
+    assert len(drawn) == len({kind for kind, _, _ in drawn})
+    assert {kind for kind, _, _ in drawn} == {
+        aistats.AIStatsError,
+        *descendants(aistats.AIStatsError),
+    }
+    for kind, parent, beside in drawn:
+        first, *others = kind.__bases__
+        named = re.findall(r"\((ValueError|TimeoutError)\)", beside)
+        assert (kind, first.__name__) == (kind, parent)
+        assert (kind, [other.__name__ for other in others]) == (kind, named)
+
+
+def test_the_tree_says_what_errors_have():
+    """
+    The statuses and attributes that stand beside an error in README are that error's.
+    """
+    for kind, _, beside in classes_in(trees_of_errors()["README"]):
+        for status in re.findall(r"\b[45]\d\d\b", beside):
+            assert _errors.status_error_class(int(status)) is kind
+        for names in re.findall(r"\(([a-z_]+(?:, [a-z_]+)*)\)", beside):
+            assert all(hasattr(kind("it"), name) for name in names.split(", "))
+
+
+# -- what README says ---------------------------------------------------------------------------
+
+
+def test_the_limits():
+    """
+    The limits of time in README's table are those that hold.
+    """
+    table = dict(re.findall(r"^\| `(\w+)` \| (\d+) s \|", README, re.MULTILINE))
+
+    assert {name: float(seconds) for name, seconds in table.items()} == attrs.asdict(
+        aistats.Timeout()
+    )
+    assert "twice by default" in README
+    assert aistats.RetryPolicy().max_retries == 2
+
+
+OBJECTS = {
+    "aistats": aistats,
+    "chat": aistats.ChatCompletionsResponse({}),
+    "chunk": aistats.ChatCompletionChunk({}),
+    "stream": aistats.Stream,
+    "error": aistats.APIStatusError("it"),
+}
+# What only one class of errors has, and the name of a file.
+ELSEWHERE = {("error", "faults"), ("chat", "completions")}
+
+
+def test_names():
+    """
+    Each attribute that README names is there.
+    """
+    found = re.findall(r"\b(aistats|chat|chunk|stream|error)\.([a-z]\w*)", README)
+
+    assert len(set(found)) > 15
+    assert {
+        (name, attribute) for name, attribute in found if not hasattr(OBJECTS[name], attribute)
+    } <= ELSEWHERE
+
+
+def test_the_commands_options(capsys: pytest.CaptureFixture[str]):
+    """
+    Each option of the command that README names is one of its options.
+    """
+    section = README.partition("## The command")[2].partition("\n## ")[0]
+    options = set(re.findall(r"`(--[a-z-]+)`", section))
+    with pytest.raises(SystemExit):
+        _cli.main(["--help"])
+    shown = capsys.readouterr().out
+
+    assert len(options) >= 5
+    assert options <= set(re.findall(r"--[a-z-]+", shown))
+
+
+def test_links():
+    """
+    Each link to a file of the project leads to one.
+    """
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", README) if "://" not in link]
+
+    assert links
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_the_commands_are_run():
+    """
+    README's commands for a fresh clone are those that the project's own check runs, and no others.
+    """
+    script = ROOT / ".ci" / "run"
+    if not script.exists():
+        pytest.skip("the check is not part of a source distribution")
+    commands = re.findall(r"^python3 -m venv .*$", README, re.MULTILINE)
+    asked = re.findall(r'^readme_command "(.+)"$', script.read_text(encoding="utf-8"), re.MULTILINE)
+    pattern = "^python3 -m venv .venv && .*"
+
+    assert f'grep -m 1 "{pattern}$1" README.md' in script.read_text(encoding="utf-8")
+    run = [[command for command in commands if re.match(pattern + each, command)] for each in asked]
+    assert all(len(matching) == 1 for matching in run)
+    assert sorted(matching[0] for matching in run) == sorted(commands)
+    assert any(command.endswith("python -m pytest") for command in commands)
+
+
+# -- the name of the distribution ---------------------------------------------------------------
+
+# What git, tools and machines leave in the folder.
+NOT_OURS = {"build", "dist", "htmlcov", "__pycache__", "node_modules"}
+
+
+def files_of_the_project() -> Iterator[Path]:
+    """
+    The files of the project, without what was built or is hidden; the check's folder is not hidden.
+    """
+    for folder, folders, names in os.walk(ROOT):
+        folders[:] = [
+            name
+            for name in folders
+            if name not in NOT_OURS and (name == ".ci" or not name.startswith("."))
+        ]
+        yield from (Path(folder, name) for name in names)
+
+
+def test_nobody_is_told_to_install_somebody_elses_package():
+    """
+    No file of the project says to install from PyPI what has only the import's name.
+    """
+    told = re.compile(
+        rb"""(?:\binstall|\buv\s+add|\badd)\s+(?:-\S+\s+)*["'`]?aistats(?![\w.-]|\s+is\b)"""
+    )
+    found = [path for path in files_of_the_project() if told.search(path.read_bytes())]
+
+    # In two pieces, or it would be found here.
+    assert told.search(b"pip install -U " + b"'aistats[local]'")
+    assert not told.search(b"pip install -U aistats-sdk")
+    assert found == []
