@@ -64,7 +64,7 @@ def bench(session: nox.Session) -> None:
     """
     The benchmarks are run; arguments go to them.
     """
-    session.install(".")
+    session.install(".[bench]")
     session.run("python", "benchmarks/run.py", *session.posargs)
 
 

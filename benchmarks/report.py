@@ -1,0 +1,138 @@
+"""
+The results as tables, in plain text and in Markdown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from catalogue import PEERS
+from plan import COLUMNS, Column
+
+__all__ = ("put_into", "text")
+
+_BEGIN, _END = "<!-- results -->\n", "<!-- end of results -->\n"
+_TITLES = {
+    "table": "Each client beside the loop by hand",
+    "loops": "Event loops",
+    "json": "JSON libraries, in the loop by hand",
+    "pythons": "Python versions",
+}
+
+
+def text(results: dict[str, Any]) -> str:
+    """
+    All tables, in plain text.
+    """
+    blocks = [f"{title}\n{'-' * len(title)}\n{_aligned(rows)}" for title, rows in _tables(results)]
+    return "\n".join([_about(results), *blocks])
+
+
+def put_into(file: Path, results: dict[str, Any]) -> None:
+    """
+    Put the tables into the Markdown *file*, between its two markers.
+    """
+    before, _, rest = file.read_text().partition(_BEGIN)
+    _, _, after = rest.partition(_END)
+    blocks = [_about(results)]
+    for title, rows in _tables(results):
+        head, *body = rows
+        lines = [head, ["---", *["--:" for _ in head[1:]]], *body]
+        blocks.append(f"### {title}\n\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines))
+    file.write_text(f"{before}{_BEGIN}\n" + "\n".join(blocks) + f"\n{_END}{after}")
+
+
+def _about(results: dict[str, Any]) -> str:
+    machine = results["machine"]
+    versions = ", ".join(
+        f"{name} {version}" for name, version in results["versions"].items() if name != "python"
+    )
+    lines = [
+        f"{machine['cores']} cores of {machine['cpu']}, {machine['system']}, {machine['python']}.",
+        f"Made on {results['made']}; the medians of {results['runs']} runs with: {versions}.",
+    ]
+    if results["quick"]:
+        lines.append("A quick run: it shows that all works, not how fast it is.")
+    for peer, packages in results["missing"].items():
+        lines.append(f"Missing: {PEERS[peer].name}, since {', '.join(packages)} is not installed.")
+    return "\n".join(lines) + "\n"
+
+
+def _tables(results: dict[str, Any]) -> list[tuple[str, list[list[str]]]]:
+    tables: list[tuple[str, list[list[str]]]] = []
+    for part, title in _TITLES.items():
+        if part in results:
+            tables.append((title, _rows(results[part])))
+    for curve in results.get("curves", {}).values():
+        title = f"{curve['title']}: {curve['unit']}"
+        tables.append((title, _points(curve, curve["peers"])))
+        if curve["title"] in _WITH_MEMORY:
+            title = f"{curve['title']}: MiB in memory, at the peak"
+            tables.append((title, _points(curve, curve["peak_mib"])))
+    return tables
+
+
+_WITH_MEMORY = ("Length of a stream", "Streams open at once")
+
+
+def _rows(table: dict[str, dict[str, Any]]) -> list[list[str]]:
+    columns = [column for column in COLUMNS if column.title in table]
+    rows = [["", *[f"{column.title}, {column.unit}" for column in columns]]]
+    rows += [
+        [label, *[_shown(table[column.title][label]) for column in columns]]
+        for label in table[columns[0].title]
+    ]
+    if any(_goals(column) for column in columns) and _is_whole(table):
+        rows += _goal_rows(columns)
+    return rows
+
+
+def _is_whole(table: dict[str, dict[str, Any]]) -> bool:
+    return len(table) == len(COLUMNS)
+
+
+def _goals(column: Column) -> dict[str, float]:
+    return column.goal
+
+
+def _goal_rows(columns: Sequence[Column]) -> list[list[str]]:
+    return [
+        [
+            f"goal of {PEERS[peer].name}",
+            *[f"≤ {column.goal[peer]:.2f}x" if peer in column.goal else "" for column in columns],
+        ]
+        for peer in ("aistats_async", "aistats_sync")
+    ]
+
+
+def _shown(cell: dict[str, Any]) -> str:
+    if "failed" in cell:
+        return "failed"
+    value = _number(cell["median"])
+    return f"{value} ({cell['ratio']:.2f}x)" if "ratio" in cell else value
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _points(curve: dict[str, Any], peers: dict[str, list[float | None]]) -> list[list[str]]:
+    rows = [[curve["across"], *[f"{point:,}" for point in curve["points"]]]]
+    for peer, values in peers.items():
+        shown = ["" if value is None else _number(value) for value in values]
+        rows.append([PEERS[peer].name, *shown])
+    return rows
+
+
+def _aligned(rows: list[list[str]]) -> str:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join(
+            cell.ljust(width) if number == 0 else cell.rjust(width)
+            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+    return "\n".join(lines) + "\n"
