@@ -27,7 +27,7 @@ import anyio
 import anyio.to_thread
 
 from ._client import AsyncClient
-from ._errors import ConfigurationError
+from ._errors import AIStatsError, ConfigurationError
 from ._sync import Client
 
 if TYPE_CHECKING:
@@ -285,7 +285,12 @@ class _Server:
         """
         If the child has died, *error* gets a note that says so.
         """
-        if error is None or self._process is None or self._process.poll() is None:
+        if error is None or self._process is None:
+            return
+        try:
+            # The connection ends a moment before the child is seen to be gone.
+            self._process.wait(0.2 if isinstance(error, AIStatsError) else 0)
+        except subprocess.TimeoutExpired:
             return
         if sys.version_info >= (3, 11):
             status = self._process.returncode
