@@ -54,6 +54,7 @@ T = TypeVar("T")
 
 MAX_RESPONSE_BYTES: Final = 32 * 1024 * 1024
 _MAX_ERROR_BYTES = 1024 * 1024
+_MOST_COMMENTS = 10_000  # before a stream's first event
 _DEFAULT_BASE_URL = "https://api.phaseo.app/v1"
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # a token: RFC 9110, section 5.1
 
@@ -344,10 +345,10 @@ async def _receive_first_event(response: Response, decoder: StreamDecoder, limit
         if not data:
             return
         received += len(data)
-        if received > limit:
+        if received > limit or decoder.waiting > _MOST_COMMENTS:
             raise StreamError(
-                f"There is no event in the first {limit} bytes of the stream (max_response_bytes); "
-                "it was given up. Check that base_url leads to the gateway's API."
+                f"There are only comments in the first {received} bytes of the stream; it was "
+                "given up. Check that base_url leads to the gateway's API."
             )
 
 

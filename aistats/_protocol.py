@@ -275,6 +275,13 @@ class StreamDecoder:
         return self._sse.has_event()
 
     @property
+    def waiting(self) -> int:
+        """
+        How many blocks of lines are waiting to be decoded.
+        """
+        return self._sse.waiting
+
+    @property
     def answer_id(self) -> str | None:
         """
         The answer's id, once a frame had it.

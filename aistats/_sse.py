@@ -125,6 +125,13 @@ class SSEDecoder:
             return _event(block, whole=False)
         return None
 
+    @property
+    def waiting(self) -> int:
+        """
+        How many whole blocks of lines are waiting.
+        """
+        return len(self._events)
+
     def has_event(self) -> bool:
         """
         Whether `next_event()` will give an event that has data.
