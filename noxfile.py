@@ -4,6 +4,10 @@ What can be run on the project: `nox -s lint types tests`, and `bench` and `demo
 
 from __future__ import annotations
 
+import os
+import shutil
+from pathlib import Path
+
 import nox
 
 PROJECT = nox.project.load_toml("pyproject.toml")
@@ -62,10 +66,19 @@ def tests(session: nox.Session) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """
-    The benchmarks are run; arguments go to them.
+    The benchmarks are run, on each Python there is; arguments go to them.
     """
     session.install(".[bench]")
-    session.run("python", "benchmarks/run.py", *session.posargs)
+    arguments = list(session.posargs)
+    if ("--quick" not in arguments and "--only" not in arguments) or "pythons" in arguments:
+        for version in PYTHONS:
+            if interpreter := shutil.which(f"python{version}"):
+                folder = Path(session.create_tmp(), version)
+                python = str(folder / ("Scripts" if os.name == "nt" else "bin") / "python")
+                session.run(interpreter, "-m", "venv", str(folder), external=True)
+                session.run(python, "-m", "pip", "install", "-q", ".", external=True)
+                arguments += ["--python", python]
+    session.run("python", "benchmarks/run.py", *arguments)
 
 
 @nox.session

@@ -66,6 +66,8 @@ class Variant:
     python: str = sys.executable
     options: Job = field(default_factory=dict)
     """On top of a job: `loop`, `json`."""
+    floor: str | None = None
+    """The variant that it is compared with; by default the first."""
 
     def do(self, job: Job, url: str) -> Numbers:
         """
@@ -94,8 +96,8 @@ def compare(
     tell: Callable[[str], None],
 ) -> dict[str, dict[str, Cell]]:
     """
-    A cell for each column and variant: its `median`, all `values`, and the `ratio` to the first
-    variant, or why it `failed`.
+    A cell for each column and variant: its `median`, all `values`, and the `ratio` to the variant
+    that it is compared with, or why it `failed`.
 
     The variants take turns, so that a slow moment of the machine hits all alike, and a ratio is the
     median of the ratios in each run.
@@ -120,12 +122,14 @@ def compare(
     table: dict[str, dict[str, Cell]] = {}
     for column in columns:
         number = jobs.index(column.as_job(is_quick=is_quick))
-        floor = [each.get(column.number) for each in done[first][number]]
+        values = {
+            label: [each.get(column.number) for each in done[label][number]] for label in variants
+        }
         table[column.title] = {
             label: {"failed": failed[label, number]}
             if (label, number) in failed
-            else _cell([each.get(column.number) for each in done[label][number]], floor)
-            for label in variants
+            else _cell(values[label], values[variant.floor or first])
+            for label, variant in variants.items()
         }
     return table
 

@@ -38,17 +38,22 @@ _COLOURS = {
 _BARS = 5  # columns that have bars: what a call, a chunk and a first token cost
 
 
-def draw(results: dict[str, Any], out: Path) -> None:
+def draw(results: dict[str, Any], out: Path) -> list[Path]:
     """
-    Draw what there is in *results* into files in *out*, as SVG and as PNG.
+    Draw what there is in *results* into files in *out*, as SVG and as PNG; returns the former.
     """
+    pictures: list[Path] = []
     if "table" in results:
-        _bars(results["table"], out / "ratios")
+        pictures.append(_bars(results["table"], out / "ratios"))
     for name, curve in results.get("curves", {}).items():
-        _curve(curve, out / name)
+        pictures.append(_curve(curve, curve["peers"], curve["unit"], out / name))
+        if name in ("chunks", "open"):
+            memory = "MiB in memory, at the peak"
+            pictures.append(_curve(curve, curve["peak_mib"], memory, out / f"{name}-memory"))
+    return pictures
 
 
-def _bars(table: dict[str, Any], file: Path) -> None:
+def _bars(table: dict[str, Any], file: Path) -> Path:
     columns = [column for column in COLUMNS[:_BARS] if column.title in table]
     figure, axes = plt.subplots(1, len(columns), figsize=(12, 3.2), sharey=True)
     for axis, column in zip(axes, columns, strict=True):
@@ -66,26 +71,30 @@ def _bars(table: dict[str, Any], file: Path) -> None:
         axis.set_xticks([1, 10, 100], ["1x", "10x", "100x"])
         axis.axvline(1, color="#555555", linewidth=0.8)
         axis.set_title(column.title, fontsize=10)
-    _save(figure, file)
+    return _save(figure, file)
 
 
-def _curve(curve: dict[str, Any], file: Path) -> None:
+def _curve(
+    curve: dict[str, Any], peers: dict[str, list[float | None]], unit: str, file: Path
+) -> Path:
     figure, axis = plt.subplots(figsize=(7, 4))
-    for peer, values in curve["peers"].items():
+    for peer, values in peers.items():
         known = [(x, y) for x, y in zip(curve["points"], values, strict=True) if y is not None]
         if known:
             axis.plot(*zip(*known, strict=True), "o-", color=_COLOURS[peer], label=PEERS[peer].name)
     axis.set_xscale("log")
     axis.set_yscale("log")
     axis.set_xlabel(curve["across"])
-    axis.set_ylabel(curve["unit"])
+    axis.set_ylabel(unit)
     axis.set_title(curve["title"])
     axis.grid(alpha=0.3)
     axis.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
-    _save(figure, file)
+    return _save(figure, file)
 
 
-def _save(figure: Any, file: Path) -> None:
-    figure.savefig(file.with_suffix(".svg"), bbox_inches="tight", metadata={"Date": None})
+def _save(figure: Any, file: Path) -> Path:
+    drawn = file.with_suffix(".svg")
+    figure.savefig(drawn, bbox_inches="tight", metadata={"Date": None})
     figure.savefig(file.with_suffix(".png"), bbox_inches="tight", dpi=110)
     plt.close(figure)
+    return drawn

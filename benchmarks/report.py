@@ -15,7 +15,6 @@ __all__ = ("put_into", "text")
 
 _BEGIN, _END = "<!-- results -->\n", "<!-- end of results -->\n"
 _TITLES = {
-    "table": "Each client beside the loop by hand",
     "loops": "Event loops",
     "json": "JSON libraries, in the loop by hand",
     "pythons": "Python versions",
@@ -30,9 +29,9 @@ def text(results: dict[str, Any]) -> str:
     return "\n".join([_about(results), *blocks])
 
 
-def put_into(file: Path, results: dict[str, Any]) -> None:
+def put_into(file: Path, results: dict[str, Any], pictures: Sequence[Path]) -> None:
     """
-    Put the tables into the Markdown *file*, between its two markers.
+    Put the tables and the *pictures* into the Markdown *file*, between its two markers.
     """
     before, _, rest = file.read_text().partition(_BEGIN)
     _, _, after = rest.partition(_END)
@@ -41,6 +40,14 @@ def put_into(file: Path, results: dict[str, Any]) -> None:
         head, *body = rows
         lines = [head, ["---", *["--:" for _ in head[1:]]], *body]
         blocks.append(f"### {title}\n\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines))
+    folder = file.parent.resolve()
+    links = [
+        f"![{picture.stem}]({picture.resolve().relative_to(folder).as_posix()})\n"
+        for picture in pictures
+        if picture.resolve().is_relative_to(folder)
+    ]
+    if links:
+        blocks += ["### Pictures\n", *links]
     file.write_text(f"{before}{_BEGIN}\n" + "\n".join(blocks) + f"\n{_END}{after}")
 
 
@@ -57,14 +64,27 @@ def _about(results: dict[str, Any]) -> str:
         lines.append("A quick run: it shows that all works, not how fast it is.")
     for peer, packages in results["missing"].items():
         lines.append(f"Missing: {PEERS[peer].name}, since {', '.join(packages)} is not installed.")
+    for part in ("table", *_TITLES):
+        for title, cells in results.get(part, {}).items():
+            lines += [
+                f"Failed: {label}, {title}: {cell['failed']}"
+                for label, cell in cells.items()
+                if "failed" in cell
+            ]
     return "\n".join(lines) + "\n"
 
 
 def _tables(results: dict[str, Any]) -> list[tuple[str, list[list[str]]]]:
     tables: list[tuple[str, list[list[str]]]] = []
+    table = results.get("table", {})
+    for group in dict.fromkeys(column.group for column in COLUMNS):
+        columns = [column for column in COLUMNS if column.group == group and column.title in table]
+        if columns:
+            tables.append((group, _rows(table, columns) + _goal_rows(columns)))
     for part, title in _TITLES.items():
         if part in results:
-            tables.append((title, _rows(results[part])))
+            columns = [column for column in COLUMNS if column.title in results[part]]
+            tables.append((title, _rows(results[part], columns)))
     for curve in results.get("curves", {}).values():
         title = f"{curve['title']}: {curve['unit']}"
         tables.append((title, _points(curve, curve["peers"])))
@@ -77,33 +97,23 @@ def _tables(results: dict[str, Any]) -> list[tuple[str, list[list[str]]]]:
 _WITH_MEMORY = ("Length of a stream", "Streams open at once")
 
 
-def _rows(table: dict[str, dict[str, Any]]) -> list[list[str]]:
-    columns = [column for column in COLUMNS if column.title in table]
+def _rows(table: dict[str, dict[str, Any]], columns: Sequence[Column]) -> list[list[str]]:
     rows = [["", *[f"{column.title}, {column.unit}" for column in columns]]]
     rows += [
         [label, *[_shown(table[column.title][label]) for column in columns]]
         for label in table[columns[0].title]
     ]
-    if any(_goals(column) for column in columns) and _is_whole(table):
-        rows += _goal_rows(columns)
     return rows
 
 
-def _is_whole(table: dict[str, dict[str, Any]]) -> bool:
-    return len(table) == len(COLUMNS)
-
-
-def _goals(column: Column) -> dict[str, float]:
-    return column.goal
-
-
 def _goal_rows(columns: Sequence[Column]) -> list[list[str]]:
+    peers = dict.fromkeys(peer for column in columns for peer in column.goal)
     return [
         [
             f"goal of {PEERS[peer].name}",
             *[f"≤ {column.goal[peer]:.2f}x" if peer in column.goal else "" for column in columns],
         ]
-        for peer in ("aistats_async", "aistats_sync")
+        for peer in peers
     ]
 
 

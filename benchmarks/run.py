@@ -20,6 +20,7 @@ from measure import Failed, Variant, compare, follow, installed, serving
 from plan import CHOSEN, COLUMNS, CURVES, JSON_LIBRARIES, LOOPS, OURS
 
 PARTS = ("table", "curves", "loops", "json", "pythons")
+QUICK_PARTS = ("table",)
 
 
 def main() -> None:
@@ -33,14 +34,15 @@ def main() -> None:
     (out / "results.json").write_text(json.dumps(results, indent=1) + "\n")
     text = report.text(results)
     (out / "results.txt").write_text(text)
-    if options.readme:
-        report.put_into(options.readme, results)
+    pictures: list[Path] = []
     try:
         import plots
     except ImportError as error:
         print(f"no pictures: {error}", file=sys.stderr)
     else:
-        plots.draw(results, out)
+        pictures = plots.draw(results, out)
+    if options.readme:
+        report.put_into(options.readme, results, pictures)
     print(json.dumps(results, indent=1) if options.json else text)
 
 
@@ -54,7 +56,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         for peer, known in PEERS.items()
     }
     peers = [peer for peer in PEERS if not missing[peer]]
-    parts = options.only or PARTS
+    parts = options.only or (QUICK_PARTS if options.quick else PARTS)
     results: dict[str, Any] = {
         "made": dt.datetime.now(dt.timezone.utc).date().isoformat(),
         "machine": machine.describe(),
@@ -92,9 +94,11 @@ def _choices(
     yield (
         "loops",
         {
-            f"{PEERS[peer].name}, {loop}": Variant(peer, options={"loop": loop})
-            for peer in asynchronous
+            f"{PEERS[peer].name}, {loop}": Variant(
+                peer, options={"loop": loop}, floor=f"{PEERS[FLOOR].name}, {loop}"
+            )
             for loop in LOOPS
+            for peer in asynchronous
             if loop == "asyncio" or loop in versions
         },
     )
@@ -114,13 +118,18 @@ def _choices(
             print(f"{python}: {error}", file=sys.stderr)
             continue
         for peer in ours:
-            found[f"{PEERS[peer].name}, {version}"] = Variant(peer, python)
+            floor = f"{PEERS[FLOOR].name}, {version}"
+            found[f"{PEERS[peer].name}, {version}"] = Variant(peer, python, floor=floor)
     yield "pythons", found
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="little of each, to see that it works")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="little of each, and the table alone, to see that it works",
+    )
     parser.add_argument("--only", nargs="+", choices=PARTS, help="these parts of it")
     parser.add_argument("--runs", type=int, help="how often each is measured (5; 1 if quick)")
     parser.add_argument("--json", action="store_true", help="print JSON in place of the tables")

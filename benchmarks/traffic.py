@@ -36,6 +36,8 @@ class Order:
     """How many streams have to be open before any of them goes on after its first chunk."""
     apart: int = 0
     """Whether each event is an HTTP chunk of its own; else a chunk has what is ready."""
+    padded: int = 0
+    """Whether each chunk has padding of another length, as OpenAI's `obfuscation`."""
 
     def __str__(self) -> str:
         return _PREFIX + ",".join(f"{name}={value}" for name, value in vars(self).items() if value)
@@ -55,14 +57,15 @@ class Order:
         """
         if not self.chunks:
             return len(_ANSWER_TEXT)
-        return sum(len(_text(number, self.size)) for number in _numbers(self.chunks, self.size))
+        length = len(_block(self.size, self.padded))
+        return sum(len(_text(number % length, self.size)) for number in range(self.chunks))
 
     def pieces(self) -> Iterator[bytes]:
         """
         The body of the stream, in pieces that are written one by one.
         """
         yield _http_chunk(_event({"role": "assistant", "content": ""}))
-        block = _block(self.size)
+        block = _block(self.size, self.padded)
         if self.pace or self.hold:
             for number in range(self.chunks):
                 yield _http_chunk(block[number % len(block)])
@@ -106,6 +109,7 @@ _USAGE = {
     "completion_tokens_details": {"reasoning_tokens": 9},
     "pricing": {"total_nanos": 8900, "total_usd_str": "0.0000089", "currency": "USD"},
 }
+_PADDING = "Xu3sKq8dAw5y"
 _ANSWER_TEXT = "".join(_WORDS * 12)
 ANSWER = json.dumps(
     {
@@ -138,17 +142,16 @@ HEAD_OF_STREAM = (
 )
 
 
-def _event(
-    delta: dict[str, Any], *, finish_reason: str | None = None, usage: object = None
-) -> bytes:
+def _event(delta: dict[str, Any], *, finish_reason: str | None = None, **more: object) -> bytes:
     chunk = {
         "id": "G-01K3ABCDEFGHJKMNPQRSTVWXYZ",
         "object": "chat.completion.chunk",
         "created": 1787400000,
         "model": "gpt-5-nano",
         "choices": [{"index": 0, "delta": delta, "finish_reason": finish_reason}],
-        "usage": usage,
+        "usage": None,
         "nativeResponseId": "chatcmpl-abc",
+        **more,
     }
     text = json.dumps(chunk, ensure_ascii=False, separators=(",", ":"))
     return b"data: " + text.encode() + b"\n\n"
@@ -164,16 +167,13 @@ def _text(number: int, size: int) -> str:
 
 
 @functools.lru_cache(maxsize=4)
-def _block(size: int) -> list[bytes]:
+def _block(size: int, padded: int) -> list[bytes]:
     # The events that a stream repeats: enough of them for a piece.
     events: list[bytes] = []
-    while sum(map(len, events)) < _PIECE or len(events) % len(_WORDS):
-        events.append(_event({"content": _text(len(events), size)}))
-        if size >= _PIECE:
-            break
+    length = 0
+    while length < _PIECE:
+        number = len(events)
+        padding = {"obfuscation": _PADDING[: number % len(_PADDING)]} if padded else {}
+        events.append(_event({"content": _text(number, size)}, **padding))
+        length += len(events[-1])
     return events
-
-
-def _numbers(chunks: int, size: int) -> Iterator[int]:
-    length = len(_block(size))
-    return (number % length for number in range(chunks))

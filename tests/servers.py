@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from multidict import CIMultiDictProxy
     from typing_extensions import Self
 
-DEADLINE = 5.0
+DEADLINE = 20.0
 """
 Seconds until a state that a test waits for counts as missed; a sound one comes in milliseconds.
 """

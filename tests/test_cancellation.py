@@ -96,7 +96,7 @@ class Scene:
         """
         if self.holder is not None:
             await self.holder.aclose()
-        await auntil(lambda: all(seen.outcome for seen in self.gateway.requests), within=1)
+        await auntil(lambda: all(seen.outcome for seen in self.gateway.requests))
         with anyio.fail_after(5):
             assert (await self.client.generate_text(HI)).text == "Hi"
             assert (await self.client.stream_text(HI).final_response()).text == "Hi"
@@ -256,7 +256,7 @@ async def test_wait_for(gateway: Gateway) -> None:
                 break
 
         assert gate.reached.is_set()
-        await auntil(lambda: all(seen.disconnected for seen in gateway.requests), within=1)
+        await auntil(lambda: all(seen.disconnected for seen in gateway.requests))
         assert (await client.generate_text(HI)).text == "Hi"
 
 
@@ -272,7 +272,7 @@ async def test_cancelled_stream_is_closed(gateway: Gateway) -> None:
             await stream.__anext__()
         assert scope.cancelled_caught
 
-        await auntil(lambda: gateway.request.disconnected, within=1)
+        await auntil(lambda: gateway.request.disconnected)
         with pytest.raises(aistats.StreamError, match="closed before its end") as caught:
             await stream.__anext__()
         assert caught.value.partial is not None
@@ -327,7 +327,7 @@ async def test_thousands_of_cancellations(gateway: Gateway) -> None:
         assert wrong == []
         assert cancelled > 1_000
         assert asyncio.all_tasks() == tasks
-        await auntil(lambda: all(seen.outcome for seen in gateway.requests), within=1)
+        await auntil(lambda: all(seen.outcome for seen in gateway.requests))
         async with anyio.create_task_group() as group:
             for number in range(20):  # twice as many as there are places
                 group.start_soon(call, number)
@@ -430,7 +430,7 @@ async def test_left_early(connect: Connect, gateway: Gateway, leave: Any) -> Non
         for _ in range(3):
             gateway.stream(OPENING, delta("Once"), Gate())
             await leave(caller.stream_text(HI))
-            await auntil(lambda: gateway.requests[-1].disconnected, within=1)
+            await auntil(lambda: gateway.requests[-1].disconnected)
             with anyio.fail_after(5):
                 assert (await caller.generate_text(HI)).text == "Hi"
     finally:
@@ -452,7 +452,7 @@ async def test_hundreds_left_early(connect: Connect, gateway: Gateway) -> None:
         del stream
 
     assert (await caller.generate_text(HI)).text == "Hi"
-    await auntil(lambda: all(seen.outcome for seen in gateway.requests), within=1)
+    await auntil(lambda: all(seen.outcome for seen in gateway.requests))
     await caller.aclose()
     await auntil(lambda: not gateway.open_connections)
 

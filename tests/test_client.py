@@ -808,7 +808,7 @@ async def test_early_break_closes_the_connection(caller: Caller, gateway: Gatewa
         if piece.text:
             break
 
-    await auntil(lambda: gateway.request.disconnected, within=1)
+    await auntil(lambda: gateway.request.disconnected)
 
 
 @pytest.mark.parametrize("view", ["lines", "text_deltas"])
@@ -819,7 +819,7 @@ async def test_early_break_from_a_view(caller: Caller, gateway: Gateway, view: s
     async for _ in getattr(caller.stream_text(HI), view)():
         break
 
-    await auntil(lambda: gateway.request.disconnected, within=1)
+    await auntil(lambda: gateway.request.disconnected)
 
 
 async def test_context_manager_closes_the_connection(caller: Caller, gateway: Gateway) -> None:
@@ -837,7 +837,7 @@ async def test_context_manager_closes_the_connection(caller: Caller, gateway: Ga
     with pytest.raises(KeyError):
         await leave()
 
-    await auntil(lambda: gateway.request.disconnected, within=1)
+    await auntil(lambda: gateway.request.disconnected)
     with pytest.raises(aistats.AIStatsError):
         await stream.__aiter__().__anext__()
 
@@ -895,7 +895,7 @@ async def test_done_ends_the_stream(caller: Caller, gateway: Gateway) -> None:
 
     with anyio.fail_after(2):
         assert await all_of(caller.stream_text(HI).text_deltas()) == ["Once"]
-    await auntil(lambda: gateway.request.disconnected, within=1)
+    await auntil(lambda: gateway.request.disconnected)
 
 
 async def test_json_in_answer_to_a_stream(caller: Caller, gateway: Gateway) -> None:
@@ -1030,7 +1030,7 @@ async def test_total_limit(connect: Connect, gateway: Gateway, ask: Ask) -> None
 
     assert isinstance(caught.value, TimeoutError)
     assert (caught.value.limit, caught.value.after) == ("total", 0.2)
-    await auntil(lambda: gateway.request.disconnected, within=1)
+    await auntil(lambda: gateway.request.disconnected)
 
 
 async def test_number_is_the_total(caller: Caller, gateway: Gateway) -> None:
@@ -1054,7 +1054,7 @@ async def test_total_limit_of_a_stream(connect: Connect, gateway: Gateway) -> No
 
     assert caught.value.limit == "total"
     assert caught.value.partial.text.startswith("Once.")
-    await auntil(lambda: gateway.request.disconnected, within=1)
+    await auntil(lambda: gateway.request.disconnected)
 
 
 async def test_total_limit_of_retries(connect: Connect, gateway: Gateway) -> None:
@@ -1077,7 +1077,7 @@ async def test_idle_limit(connect: Connect, gateway: Gateway) -> None:
 
     assert (caught.value.limit, caught.value.after) == ("idle", 0.2)
     assert caught.value.partial.text == "Once"
-    await auntil(lambda: gateway.request.disconnected, within=1)
+    await auntil(lambda: gateway.request.disconnected)
 
 
 async def test_idle_limit_of_a_whole_answer(connect: Connect, raw_server: RawServer) -> None:
@@ -1150,7 +1150,7 @@ async def test_closed_client(caller: Caller, gateway: Gateway) -> None:
         await caller.generate_text(HI)
     with pytest.raises(aistats.ConfigurationError, match="closed"):
         await all_of(caller.stream_text(HI))
-    await auntil(lambda: not gateway.open_connections, within=1)
+    await auntil(lambda: not gateway.open_connections)
 
 
 async def test_client_closed_under_a_stream(caller: Caller, gateway: Gateway) -> None:
@@ -1161,7 +1161,7 @@ async def test_client_closed_under_a_stream(caller: Caller, gateway: Gateway) ->
 
     await caller.aclose()
 
-    await auntil(lambda: gateway.request.disconnected, within=1)
+    await auntil(lambda: gateway.request.disconnected)
     with pytest.raises(aistats.AIStatsError):
         await stream.final_response()
 
@@ -1217,7 +1217,7 @@ async def test_stream_on_a_session_of_the_user(gateway: Gateway) -> None:
             stream = client.stream_text(HI)
             await stream.__anext__()
 
-        await auntil(lambda: gateway.requests[0].disconnected, within=1)
+        await auntil(lambda: gateway.requests[0].disconnected)
         async with aistats.AsyncClient(KEY, gateway.url, session=session) as client:
             assert (await client.generate_text(HI)).text == "Hi"
 
@@ -1232,7 +1232,7 @@ async def test_cancelled_call(gateway: Gateway) -> None:
         with pytest.raises(asyncio.CancelledError):
             await task
 
-        await auntil(lambda: gateway.requests[0].disconnected, within=1)
+        await auntil(lambda: gateway.requests[0].disconnected)
         assert (await client.generate_text(HI)).text == "Hi"
 
 
@@ -1249,7 +1249,7 @@ async def test_cancelled_read(gateway: Gateway) -> None:
         with pytest.raises(asyncio.CancelledError):
             await task
 
-        await auntil(lambda: gateway.request.disconnected, within=1)
+        await auntil(lambda: gateway.request.disconnected)
         with pytest.raises(aistats.AIStatsError):
             await stream.final_response()
 

@@ -96,7 +96,7 @@ assert client.generate_text(HI).text == "Hi"  # the client goes on
     program.reach(gate.reached.is_set)
     program.interrupt()
 
-    until(lambda: gateway.requests[0].disconnected, within=1)
+    until(lambda: gateway.requests[0].disconnected)
     program.tell()
     assert program.output().endswith("interrupted\n")
 
@@ -122,7 +122,7 @@ except KeyboardInterrupt:
     program.reach(gate.reached.is_set)
     program.interrupt()
 
-    until(lambda: gateway.request.disconnected, within=1)
+    until(lambda: gateway.request.disconnected)
     program.tell("interrupted")
     assert program.output() == "interrupted\n"
 
@@ -213,7 +213,7 @@ async def last():
 asyncio.run(last())
 """
     assert script(ASYNC + code).output() == "Hi\n" * 4
-    until(lambda: not gateway.open_connections, within=1)
+    until(lambda: not gateway.open_connections)
 
 
 def test_loops_side_by_side(script: RunScript, gateway: Gateway) -> None:
@@ -233,7 +233,7 @@ asyncio.run(main())
     assert script(ASYNC + code).output() == "here\nthere\nhere\n"
     first, second, third = gateway.requests
     assert first.connection == third.connection != second.connection
-    until(lambda: not gateway.open_connections, within=1)
+    until(lambda: not gateway.open_connections)
 
 
 def test_clients_made_at_import(script: RunScript) -> None:

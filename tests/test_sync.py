@@ -57,7 +57,7 @@ def test_with(gateway: Gateway) -> None:
         assert threads()
 
     assert not threads()
-    until(lambda: not gateway.open_connections, within=1)
+    until(lambda: not gateway.open_connections)
     with pytest.raises(aistats.ConfigurationError, match="closed"):
         client.generate_text(HI)
 
@@ -186,7 +186,7 @@ def test_break_closes_the_connection(client: aistats.Client, gateway: Gateway) -
         for piece in client.stream_text(HI):
             if piece.text:
                 break
-        until(lambda: gateway.request.disconnected, within=1)
+        until(lambda: gateway.request.disconnected)
     finally:
         gc.enable()
 
@@ -197,7 +197,7 @@ def test_with_closes_the_connection(client: aistats.Client, gateway: Gateway) ->
     with client.stream_text(HI) as stream:
         next(iter(stream))
 
-    until(lambda: gateway.request.disconnected, within=1)
+    until(lambda: gateway.request.disconnected)
     with pytest.raises(aistats.AIStatsError, match="closed"):
         next(iter(stream))
 
