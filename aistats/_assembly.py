@@ -21,16 +21,18 @@ import re
 from typing import Any
 
 from ._models import ChatCompletionsResponse, is_thought, read_reasoning, read_text
+from ._pattern import PADDING
 from ._wire import Wire, as_object, as_objects, as_string, copy_json, is_list, is_object, json_text
 
 __all__ = ("CompletionAssembler",)
 
-# Keys of a frame, a choice and a delta that have a rule of their own.
-_FRAME_KEYS = frozenset({"object", "choices", "usage", "meta"})
+# Keys of a frame, a choice and a delta that have a rule of their own. Padding says nothing.
+_FRAME_KEYS = frozenset({"object", "choices", "usage", "meta", PADDING})
 _CHOICE_KEYS = frozenset({"index", "delta", "message", "finish_reason", "logprobs", "reasoning"})
 _DELTA_KEYS = frozenset(
     {"role", "content", "refusal", "reasoning", "reasoning_content", "tool_calls"}
 )
+_TEXT_KEYS = frozenset({"content", "reasoning", "reasoning_content"})
 
 
 class CompletionAssembler:
@@ -38,7 +40,15 @@ class CompletionAssembler:
     Puts the frames of one stream together.
     """
 
-    __slots__ = ("_choices", "_head", "_meta", "_shown", "_snapshot", "_usage", "is_failed")
+    __slots__ = (
+        "_choices",
+        "_head",
+        "_meta",
+        "_shown",
+        "_snapshot",
+        "_usage",
+        "is_failed",
+    )
 
     def __init__(self) -> None:
         self._head: Wire = {}
@@ -96,6 +106,30 @@ class CompletionAssembler:
             if text and self._is_shown(state):
                 fresh += text
         return fresh
+
+    def only_text(self, frame: Wire) -> tuple[str, list[str]] | None:
+        """
+        Where *frame*, the last that was taken, has its text, as a key of its one delta, and the
+        pieces that a next text has to be added to; `None` if it says more than that, so that to
+        take it again with another text would change something else, too.
+        """
+        choices = frame.get("choices")
+        if not is_list(choices) or len(choices) != 1 or self._snapshot is not None:
+            return None
+        choice = as_object(choices[0])
+        delta = as_object(choice.get("delta"))
+        others = [frame[key] for key in frame if key != "choices"]
+        others += [choice[key] for key in choice if key != "delta"]
+        texts = [key for key in delta if delta[key] and key != "role"]
+        if len(texts) != 1 or texts[0] not in _TEXT_KEYS or not all(map(_is_scalar, others)):
+            return None
+        (key,) = texts
+        if not isinstance(delta[key], str):
+            return None
+        state = self._choice(_index(choice) or 0)
+        if key != "content":
+            return key, state.reasoning
+        return None if state.is_thought or not self._is_shown(state) else (key, state.text)
 
     def result(self) -> Wire:
         """
@@ -167,6 +201,10 @@ class CompletionAssembler:
         return state is self._shown
 
 
+def _is_scalar(value: object) -> bool:
+    return value is None or isinstance(value, str | int | float)
+
+
 def _is_snapshot(frame: Wire) -> bool:
     # Some servers call a chunk a completion, too.
     return frame.get("object") == "chat.completion" and not any(
@@ -183,13 +221,13 @@ class _Choice:
         "_calls",
         "_extras",
         "_message_extras",
-        "_reasoning",
         "_refusal",
         "_role",
         "finish_reason",
         "is_item",
         "is_thought",
         "logprobs",
+        "reasoning",
         "text",
     )
 
@@ -200,7 +238,7 @@ class _Choice:
         self.is_item = False
         self.is_thought = False
         self._role = "assistant"
-        self._reasoning: list[str] = []
+        self.reasoning: list[str] = []
         self._refusal: list[str] = []
         self._calls = _ToolCalls()
         self._extras: Wire = {}
@@ -227,8 +265,8 @@ class _Choice:
         The choice as a whole answer has it.
         """
         message: Wire = {"role": self._role, "content": "".join(self.text)}
-        if self._reasoning:
-            message["reasoning_content"] = "".join(self._reasoning)
+        if self.reasoning:
+            message["reasoning_content"] = "".join(self.reasoning)
         if self._refusal:
             message["refusal"] = "".join(self._refusal)
         if self._calls:
@@ -247,7 +285,7 @@ class _Choice:
     def _add_delta(self, delta: Wire) -> str:
         text = self._add_text(delta)
         if reasoning := read_reasoning(delta):
-            self._reasoning.append(reasoning)
+            self.reasoning.append(reasoning)
         if refusal := as_string(delta.get("refusal")):
             self._refusal.append(refusal)
         self._role = as_string(delta.get("role")) or self._role
@@ -264,8 +302,8 @@ class _Choice:
     def _fill_in(self, message: Wire) -> str:
         # A message beside the delta, on the last chunk: often the thought alone. What is there
         # already stays.
-        if not self._reasoning and (reasoning := read_reasoning(message)):
-            self._reasoning.append(reasoning)
+        if not self.reasoning and (reasoning := read_reasoning(message)):
+            self.reasoning.append(reasoning)
         if not self._refusal and (refusal := as_string(message.get("refusal"))):
             self._refusal.append(refusal)
         if not self._calls:

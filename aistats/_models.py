@@ -12,6 +12,7 @@ the key of that name. A field that reads more than one key is a property that is
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
@@ -336,7 +337,8 @@ class Delta(WireObject):
         """
         The new text; of a list of parts, the text of its text parts.
         """
-        return read_text(self._wire.get("content"))
+        content = self._wire.get("content")
+        return content if isinstance(content, str) else read_text(content)
 
     @property
     def reasoning(self) -> str | None:
@@ -714,7 +716,7 @@ class ChatCompletionChunk(_Answer):
     A chunk of a stream. `str(chunk)` is its line of the event stream as it came.
     """
 
-    __slots__ = ("_line", "text")
+    __slots__ = ("_json", "_line", "_parse", "text")
 
     choices: list[ChunkChoice]
 
@@ -724,10 +726,32 @@ class ChatCompletionChunk(_Answer):
     thought, a tool call, a choice beside it, a snapshot of what was streamed already.
     """
 
-    def __init__(self, wire: Wire, text: str = "", line: bytes = b"") -> None:
-        self._wire = wire
+    def __init__(
+        self,
+        wire: Wire | None,
+        text: str = "",
+        line: bytes = b"",
+        parse: Callable[[bytes, str], Wire] | None = None,
+    ) -> None:
+        self._json = wire
         self.text = text
         self._line = line
+        self._parse = parse
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self._wire, self.text, self._line)
+
+    @property
+    def _wire(self) -> Wire:
+        # Most readers want the text alone; the rest is parsed when it is asked for first.
+        if self._json is None:
+            assert self._parse is not None
+            self._json = self._parse(self._line, self.text)
+        return self._json
+
+    @_wire.setter
+    def _wire(self, wire: Wire) -> None:
+        self._json = wire
 
     def __str__(self) -> str:
         return self._line.decode("utf-8", "replace")
@@ -743,6 +767,9 @@ class TranslatedChunk(ChatCompletionChunk):
     def __init__(self, wire: Wire, text: str, line: bytes, frame: Wire) -> None:
         super().__init__(wire, text, line)
         self._frame = frame
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self._wire, self.text, self._line, self._frame)
 
     def to_dict(self) -> Wire:
         """

@@ -25,6 +25,7 @@ from ._errors import (
 )
 from ._exchange import Exchange
 from ._models import ChatCompletionChunk, ChatCompletionsResponse, TranslatedChunk
+from ._pattern import Pattern
 from ._sse import Event, EventTooLongError, SSEDecoder
 from ._wire import Wire, as_object, as_objects, as_string, is_object, parse_json
 
@@ -246,7 +247,18 @@ class StreamDecoder:
     It is lazy: an event is decoded when it is asked for.
     """
 
-    __slots__ = ("_assembler", "_counts", "_done", "_ended", "_exchange", "_is_whole", "_sse")
+    __slots__ = (
+        "_assembler",
+        "_counts",
+        "_done",
+        "_ended",
+        "_exchange",
+        "_is_text",
+        "_is_whole",
+        "_pattern",
+        "_pieces",
+        "_sse",
+    )
 
     def __init__(
         self, exchange: Exchange | None = None, *, longest_event: int = 32 * 1024 * 1024
@@ -258,6 +270,11 @@ class StreamDecoder:
         self._done = False
         self._ended = False
         self._is_whole = False
+        # What the next event will likely be like, and where its text goes: the answer's, or the
+        # thought's.
+        self._pattern: Pattern | None = None
+        self._pieces: list[str] = []
+        self._is_text = True
 
     @property
     def is_complete(self) -> bool:
@@ -279,7 +296,7 @@ class StreamDecoder:
         """
         How many blocks of lines are waiting to be decoded.
         """
-        return self._sse.waiting
+        return len(self._sse.blocks)
 
     @property
     def answer_id(self) -> str | None:
@@ -370,6 +387,7 @@ class StreamDecoder:
             StreamErrorEvent: The gateway reports an error.
             StreamError: It isn't what the contract says.
         """
+        self._pattern = None
         if not event.data:
             return None
         if event.data == b"[DONE]":
@@ -400,11 +418,30 @@ class StreamDecoder:
             StreamErrorEvent: The gateway reports an error.
             StreamError: An event isn't what the contract says.
         """
+        if plain := self.next_plain():
+            return plain
         while isinstance(event := self.next_event(), Event):
             chunk = self.decode(event)
             if chunk is not None:
                 return chunk
         return event
+
+    def next_plain(self) -> ChatCompletionChunk | None:
+        """
+        The next chunk if it waits and differs from the one before in its text alone, as nearly all
+        do; else `None`, and nothing has happened. A short cut to what `next_chunk()` gives.
+        """
+        pattern, blocks = self._pattern, self._sse.blocks
+        if pattern is None or not blocks:
+            return None
+        text = pattern.read(blocks[-1])
+        if text is None:
+            return None
+        self._pieces.append(text)
+        line = blocks.pop()
+        if self._is_text:
+            return ChatCompletionChunk(None, text, line, pattern.frame)
+        return ChatCompletionChunk(pattern.frame(line, text), "", line)
 
     def _chunk(self, event: Event, frame: Wire) -> ChatCompletionChunk:
         if event.type == b"error" or _is_error(frame):
@@ -419,7 +456,16 @@ class StreamDecoder:
         text = self._assembler.add(frame)
         if self._assembler.is_failed:
             raise self._error_event(frame)
+        if event.block.startswith(b"data: ") and b"\n" not in event.block:
+            self._learn(event.block, frame)
         return ChatCompletionChunk(frame, text, event.block)
+
+    def _learn(self, line: bytes, frame: Wire) -> None:
+        # The next event will likely be the same but for the text.
+        if only_text := self._assembler.only_text(frame):
+            key, self._pieces = only_text
+            self._is_text = key == "content"
+            self._pattern = Pattern.of(line, frame, key)
 
     def _error_event(self, frame: Wire) -> StreamErrorEvent:
         report = ErrorReport.read(frame)

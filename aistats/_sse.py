@@ -22,7 +22,7 @@ import attrs
 __all__ = ("Event", "EventTooLongError", "SSEDecoder")
 
 _BOM = b"\xef\xbb\xbf"
-_DATA_LINE = re.compile(rb"^data(?::|$)", re.MULTILINE)
+_SAYS_SOMETHING = re.compile(rb"^data:.*[^ \n]", re.MULTILINE)
 
 
 class EventTooLongError(ValueError):
@@ -64,18 +64,21 @@ class SSEDecoder:
         "_after_cr",
         "_dataless",
         "_ended",
-        "_events",
         "_held",
         "_held_size",
         "_longest",
         "_started",
         "_tail_lf",
+        "blocks",
     )
 
     def __init__(self, *, longest_event: int = 32 * 1024 * 1024) -> None:
         self._longest = longest_event
-        # Complete blocks, the next one last, so that taking one is a pop.
-        self._events: list[bytes] = []
+        self.blocks: list[bytes] = []
+        """
+        The events that wait, as they came, the next one last, so that to take one is a pop. More
+        than one blank line in a row leaves LFs at the start of one, or nothing at all.
+        """
         # How many of them, the next ones, are known to have no data.
         self._dataless = 0
         # The pieces of the event that is not complete yet. A LF at the very end is held apart, in
@@ -116,32 +119,26 @@ class SSEDecoder:
         """
         The next event, or `None` if more data is needed, or if the input has ended.
         """
-        if self._events:
+        while self.blocks:
             self._dataless = max(0, self._dataless - 1)
-            return _event(self._events.pop(), whole=True)
+            if block := self.blocks.pop().lstrip(b"\n"):
+                return _event(block, whole=True)
         if self._ended and self._held:
             block = b"".join(self._held)
             self._held.clear()
             return _event(block, whole=False)
         return None
 
-    @property
-    def waiting(self) -> int:
-        """
-        How many whole blocks of lines are waiting.
-        """
-        return len(self._events)
-
     def has_event(self) -> bool:
         """
-        Whether `next_event()` will give an event that has data.
+        Whether one of the events that wait has data that is not blank.
         """
         # What was looked at before without success lies at the end; new events come to the front.
-        new = self._events[: len(self._events) - self._dataless]
-        if any(map(_DATA_LINE.search, new)):
+        new = self.blocks[: len(self.blocks) - self._dataless]
+        if any(map(_SAYS_SOMETHING.search, new)):
             return True
-        self._dataless = len(self._events)
-        return self._ended and _DATA_LINE.search(b"".join(self._held)) is not None
+        self._dataless = len(self.blocks)
+        return self._ended and _SAYS_SOMETHING.search(b"".join(self._held)) is not None
 
     def _without_bom(self, data: bytes) -> bytes:
         data = b"".join(self._held) + data
@@ -158,14 +155,14 @@ class SSEDecoder:
         blocks = data.split(b"\n\n")
         rest = blocks.pop()
         if blocks:
+            held = self._held_size
             blocks[0] = b"".join([*self._held, blocks[0]])
             self._held.clear()
             self._held_size = 0
-            # More than one blank line in a row leaves LFs at the start of a block, or nothing at
-            # all.
-            waiting = [block for each in reversed(blocks) if (block := each.lstrip(b"\n"))]
-            self._events[:0] = waiting
-            self._check_length(max(map(len, waiting), default=0))
+            blocks.reverse()
+            self.blocks[:0] = blocks
+            if len(data) + held > self._longest:
+                self._check_length(max(map(len, blocks), default=0))
         self._tail_lf = rest.endswith(b"\n")
         if self._tail_lf:
             rest = rest[:-1]

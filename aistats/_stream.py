@@ -103,9 +103,10 @@ class _AnyStream:
         self._state = _State.NEW
         self._failure = ""
         self._is_reading = False
-        # Whether something has been handed out since the last read: the limit for the next event
-        # starts anew.
+        # Whether the last read had an event: the limit for the next one starts anew.
         self._is_fresh = True
+        # The short cut for chunks, while the stream is open and nobody waits for bytes.
+        self._next_plain: Callable[[], ChatCompletionChunk | None] = _nothing
 
     @property
     def status(self) -> int | None:
@@ -157,6 +158,7 @@ class _AnyStream:
         if self._is_reading:
             raise StreamError("The stream is being read already; only one reader at a time can.")
         self._is_reading = True
+        self._next_plain = _nothing
         try:
             if self._opened is None and self._state is _State.NEW:
                 opened: OpenedStream = yield self._open_stream
@@ -167,6 +169,8 @@ class _AnyStream:
                     opened.receiver.close_soon()
             while (taken := self._take(take)) is NEED_DATA:
                 yield from self._receive()
+            if self._opened is not None and self._state is _State.OPEN:
+                self._next_plain = self._opened.decoder.next_plain
             return taken
         except AIStatsError as error:
             self._failure = error.message
@@ -185,14 +189,11 @@ class _AnyStream:
         taken = take(self._opened.decoder)
         if taken is None:
             self._end(_State.DONE)
-        elif taken is not NEED_DATA and not _is_comment(taken):
-            self._is_fresh = True
         return taken
 
     def _receive(self) -> Steps[None]:
         assert self._opened is not None
         receive = functools.partial(self._opened.receiver.receive, fresh=self._is_fresh)
-        self._is_fresh = False
         try:
             data: bytes = yield receive
         except APIConnectionError as error:
@@ -202,6 +203,7 @@ class _AnyStream:
                 raise failure from None
         else:
             self._opened.decoder.receive_data(data)
+            self._is_fresh = self._opened.decoder.has_event
 
     def _ended_early(self) -> StreamError:
         if self._state is _State.FAILED:
@@ -220,6 +222,7 @@ class _AnyStream:
     def _end(self, state: _State) -> None:
         if self._state in (_State.NEW, _State.OPEN):
             self._state = state
+            self._next_plain = _nothing
             if self._opened is not None:
                 self._opened.finish()
                 self._opened.receiver.close_soon(grace=_GRACE if state is _State.DONE else 0.0)
@@ -245,8 +248,8 @@ class _AnyStream:
         return self._opened.decoder.response()
 
 
-def _is_comment(taken: object) -> bool:
-    return isinstance(taken, Event) and taken.data is None
+def _nothing() -> None:
+    return None
 
 
 class AsyncStream(_AnyStream):
@@ -266,7 +269,7 @@ class AsyncStream(_AnyStream):
         return self
 
     async def __anext__(self) -> ChatCompletionChunk:
-        chunk = await self._next(StreamDecoder.next_chunk)
+        chunk = self._next_plain() or await self._next(StreamDecoder.next_chunk)
         if chunk is None:
             raise StopAsyncIteration
         return chunk
@@ -352,7 +355,7 @@ class Stream(_AnyStream):
         return self
 
     def __next__(self) -> ChatCompletionChunk:
-        chunk = self._next(StreamDecoder.next_chunk)
+        chunk = self._next_plain() or self._next(StreamDecoder.next_chunk)
         if chunk is None:
             raise StopIteration
         return chunk

@@ -63,13 +63,13 @@ def hints(view: type[Any]) -> dict[str, Any]:
 
 def properties(view: type[WireObject]) -> dict[str, Any]:
     """
-    The properties of a *view*, each with the type that it is annotated with.
+    The public properties of a *view*, each with the type that it is annotated with.
     """
     found: dict[str, Any] = {}
     for kind in reversed(view.__mro__):
         fields = hints(kind)
         for name, value in vars(kind).items():
-            if isinstance(value, property):
+            if isinstance(value, property) and not name.startswith("_"):
                 written_out = get_type_hints(value.fget).get("return")
                 found[name] = fields[name] if written_out is None else written_out
     return found

@@ -28,7 +28,7 @@ MODULES = sorted(path.stem for path in FOLDER.glob("*.py"))
 # Who may import whom: modules of the rows above one's own only.
 LAYERS = (
     ("_wire", "_exchange", "_sse", "_version"),
-    ("_errors", "_models", "_anthropic"),
+    ("_errors", "_models", "_anthropic", "_pattern"),
     ("_json", "_timeout", "_retry", "_assembly"),
     ("_convert", "_protocol", "_transport"),
     ("_params", "_stream"),
@@ -42,7 +42,7 @@ LAYERS = (
 )
 PURE = (
     *("_wire", "_exchange", "_sse", "_errors", "_models", "_anthropic", "_json", "_timeout"),
-    *("_retry", "_assembly", "_convert", "_protocol", "_params", "_request"),
+    *("_retry", "_pattern", "_assembly", "_convert", "_protocol", "_params", "_request"),
 )
 
 # What does I/O, reads a clock or the environment, rolls dice, or waits.

@@ -194,14 +194,16 @@ def test_an_event_is_there_as_soon_as_its_last_byte_is(stream: bytes):
 @quick
 def test_has_event(reads: list[bytes]):
     """
-    The decoder says that it has an event exactly when one with data waits.
+    The decoder says that it has an event exactly when one waits whose data is not blank.
     """
     for end in range(len(reads) + 1):
         decoder = SSEDecoder()
         for data in (*reads[:end], b"") if end == len(reads) else reads[:end]:
             decoder.receive_data(data)
 
-        assert decoder.has_event() is any(event.data is not None for event in drain(decoder))
+        assert decoder.has_event() is any(
+            (event.data or b"").strip(b" \n") for event in drain(decoder)
+        )
 
 
 # -- one rule at a time -------------------------------------------------------------------------
