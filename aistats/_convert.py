@@ -62,6 +62,7 @@ __all__ = (
     "MappingRule",
     "Tagged",
     "describe",
+    "scalar_test",
     "structurer",
 )
 
@@ -294,6 +295,37 @@ def _path_of(error: BaseException, path: str) -> str:
         return path
     return join_path(path, note.name if isinstance(note, AttributeValidationNote) else note.index)
 
+
+def scalar_test(declared: Any) -> Callable[[Any], bool] | None:
+    """
+    A quick test of whether a value is right as it stands for the type *declared*, so that
+    structuring would give it back. It may say no to what is right. `None` where values of the type
+    are no scalars.
+    """
+    members = [each for each in get_args(declared) if each is not type(None)]
+    if len(members) != 1:
+        return None
+    base, *rules = get_args(members[0]) if get_origin(members[0]) is Annotated else members
+    kinds = _SCALAR_KINDS.get(base)
+    if kinds is None:
+        return None
+
+    holds = [rule.holds for rule in rules]
+    if base is float:
+        holds.append(math.isfinite)
+
+    def is_right(value: Any) -> bool:
+        return type(value) in kinds and False not in [each(value) for each in holds]
+
+    return is_right
+
+
+_SCALAR_KINDS: dict[Any, tuple[type, ...]] = {
+    str: (str,),
+    bool: (bool,),
+    int: (int,),
+    float: (float, int),
+}
 
 # --- what was expected, in words ---
 

@@ -272,7 +272,8 @@ class Call:
 
     async def _send(self, this: _Attempt) -> Response:
         self.gateway.check_open()
-        remaining = self._remaining(this.begun)
+        is_first = not this.exchange.attempts
+        remaining = self.timeout.total if is_first else self._remaining(this.begun)
         response = await self.gateway.transport.send(
             "chat/completions",
             self.body,

@@ -10,12 +10,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import attrs
 import orjson
 
-from ._convert import FaultError, describe, structurer
+from ._convert import FaultError, describe, scalar_test, structurer
 from ._errors import Fault, RequestValidationError
 from ._json import as_json, encode, is_mapping
 from ._params import ChatCompletionsParams
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     else:
         from typing_extensions import Unpack
 
-__all__ = ("ChatCompletionsRequest", "build_request")
+__all__ = ("ChatCompletionsRequest", "build_request", "checked_request")
 
 _PARAMETERS = ChatCompletionsParams.__annotations__
 _TOKEN_LIMITS = ("max_output_tokens", "max_completion_tokens", "max_tokens")
@@ -152,9 +152,15 @@ def build_request(
         and request.stream in (None, stream)
     ):
         return request
-    checked = _check(_merge(request, params), stream)
+    return checked_request(*_check(_merge(request, params), stream))
+
+
+def checked_request(body: bytes, stream: bool | None = None) -> ChatCompletionsRequest:
+    """
+    The request that sends *body*, which is that of a request that has been checked.
+    """
     made = ChatCompletionsRequest.__new__(ChatCompletionsRequest)
-    made.__attrs_init__(*checked)
+    made.__attrs_init__(body, stream)
     return made
 
 
@@ -180,7 +186,7 @@ def _check(given: dict[str, Any], method: bool | None = None) -> tuple[bytes, bo
         faults.append(Fault("stream", stream, _WRONG_METHOD[stream]))
     body = b""
     try:
-        wire = _structure_params()(given)
+        wire = given.copy() if _is_plain(given) else _structure_params()(given)
         wire.pop("stream", None)
         if isinstance(wire["messages"], str):
             wire["messages"] = [{"role": "user", "content": wire["messages"]}]
@@ -190,6 +196,41 @@ def _check(given: dict[str, Any], method: bool | None = None) -> tuple[bytes, bo
     if faults:
         raise RequestValidationError([*faults, *_not_json(given, {fault.path for fault in faults})])
     return body, stream
+
+
+def _is_plain(given: dict[str, Any]) -> bool:
+    # Whether it is a request such as most are, scalars and messages of text, and right as it
+    # stands. To check the whole declaration would make the same of it, and take four times as long.
+    messages = given.get("messages")
+    if messages.__class__ is list:
+        if not messages or not all(map(_is_plain_message, messages)):
+            return False
+    elif messages.__class__ is not str:
+        return False
+    tests = _scalar_tests()
+    for name, value in given.items():
+        if name != "messages" and (name not in tests or not tests[name](value)):
+            return False
+    return "model" in given and sum(map(given.__contains__, _TOKEN_LIMITS)) < 2
+
+
+_ROLES_OF_TEXT = ("user", "system", "assistant", "developer")
+
+
+def _is_plain_message(message: Any) -> bool:
+    return (
+        message.__class__ is dict
+        and len(message) == 2
+        and message.get("role") in _ROLES_OF_TEXT
+        and type(message.get("content")) is str
+    )
+
+
+@cache
+def _scalar_tests() -> dict[str, Callable[[Any], bool]]:
+    hints = get_type_hints(ChatCompletionsParams, include_extras=True)
+    tests = {name: scalar_test(declared) for name, declared in hints.items()}
+    return {name: test for name, test in tests.items() if test is not None}
 
 
 _WRONG_METHOD = {

@@ -11,7 +11,7 @@ from __future__ import annotations
 import enum
 import functools
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator
 from types import TracebackType
 from typing import Any, Protocol, TypeVar
 
@@ -31,7 +31,8 @@ else:
 __all__ = ("AsyncStream", "OpenedStream", "Receiver", "Run", "Stream")
 
 T = TypeVar("T")
-Step = Callable[[], Awaitable[Any]]
+Opening = Callable[[], "Coroutine[Any, Any, OpenedStream]"]
+Step = Callable[[], Coroutine[Any, Any, Any]]
 Steps = Generator[Step, Any, T]
 Take = Callable[[StreamDecoder], T | Need | None]
 
@@ -63,7 +64,7 @@ class Run(Protocol):
     Runs a coroutine function on the background loop, and waits for its result.
     """
 
-    def __call__(self, step: Callable[[], Awaitable[T]], /) -> T:
+    def __call__(self, step: Callable[[], Coroutine[Any, Any, T]], /) -> T:
         """
         Run *step* there.
         """
@@ -97,7 +98,7 @@ class _AnyStream:
     What both streams have in common: all but the waiting.
     """
 
-    def __init__(self, open_stream: Callable[[], Awaitable[OpenedStream]]) -> None:
+    def __init__(self, open_stream: Opening) -> None:
         self._open_stream = open_stream
         self._opened: OpenedStream | None = None
         self._state = _State.NEW
@@ -347,7 +348,7 @@ class Stream(_AnyStream):
     error's `partial`.
     """
 
-    def __init__(self, open_stream: Callable[[], Awaitable[OpenedStream]], run: Run) -> None:
+    def __init__(self, open_stream: Opening, run: Run) -> None:
         super().__init__(open_stream)
         self._run = run
 

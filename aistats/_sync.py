@@ -5,6 +5,7 @@ calls here.
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import concurrent.futures
 import contextlib
@@ -13,9 +14,9 @@ import os
 import sys
 import threading
 import weakref
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
@@ -62,30 +63,32 @@ class _LoopThread:
         self._transport = transport
         self._lock = threading.Lock()
         self._pid = os.getpid()
-        self._portal: BlockingPortal | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: Callable[[], object] | None = None
         self._is_stopped = False
 
-    def run(self, step: Callable[[], Awaitable[T]], /) -> T:
+    def run(self, step: Callable[[], Coroutine[Any, Any, T]], /) -> T:
         """
         Run *step* on the loop, and wait for its result. An interruption of the wait cancels it.
 
         Raises:
             ConfigurationError: The loop has been stopped.
         """
+        hop = _Hop(step)
+        # Under the lock, so that what is started is on the loop before a stop is.
+        with self._lock_here():
+            loop = self._started()
+            try:
+                loop.call_soon_threadsafe(hop.start)
+            except RuntimeError:  # the interpreter ends, and has stopped the loop
+                raise _closed() from None
         try:
-            future = self._started().start_task_soon(step)
-        except RuntimeError:  # stopped in this very moment
-            raise _closed() from None
-        try:
-            return future.result()
-        except concurrent.futures.CancelledError:
-            if _exiting.is_set():
-                raise SystemExit from None  # in a daemon thread: it ends without a word
-            raise _closed() from None
+            hop.done.acquire()
         except BaseException:
-            future.cancel()  # does nothing if it was step itself that failed
+            with contextlib.suppress(RuntimeError):  # the loop has gone
+                loop.call_soon_threadsafe(hop.cancel)
             raise
+        return hop.result()
 
     def stop(self) -> None:
         """
@@ -97,25 +100,78 @@ class _LoopThread:
         if stop is not None and self._pid == os.getpid():
             stop()
 
-    def _started(self) -> BlockingPortal:
+    def _lock_here(self) -> threading.Lock:
         if self._pid != os.getpid():
             # A forked child has its parent's memory, but not its threads. The lock may be held for
             # ever, too.
-            _inherited.append((self._portal, self._stop))
+            _inherited.append((self._loop, self._stop))
             self._lock = threading.Lock()
             self._pid = os.getpid()
-            self._portal = None
-        with self._lock:
-            if self._is_stopped:
-                raise _closed()
-            if self._portal is None:
-                stack, portal, thread = _start_portal()
-                self._portal = portal
-                self._stop = weakref.finalize(
-                    self, _stop_portal, stack, portal, thread, os.getpid(), self._transport
-                )
-                _watch_exit()
-            return self._portal
+            self._loop = None
+        return self._lock
+
+    def _started(self) -> asyncio.AbstractEventLoop:
+        if self._is_stopped:
+            raise _closed()
+        if self._loop is None:
+            stack, portal, thread, loop = _start_portal()
+            self._loop = loop
+            self._stop = weakref.finalize(
+                self, _stop_portal, stack, portal, thread, os.getpid(), self._transport
+            )
+            _watch_exit()
+        return self._loop
+
+
+class _Hop(Generic[T]):
+    """
+    One coroutine's way over to the loop, and the way of its result back.
+
+    Costs half of what a portal's task does: no future that two threads can wait for, no scope.
+    """
+
+    __slots__ = ("_step", "_task", "done")
+
+    def __init__(self, step: Callable[[], Coroutine[Any, Any, T]]) -> None:
+        self._step = step
+        self._task: asyncio.Task[T] | None = None
+        self.done = threading.Lock()
+        """Can be acquired when there is a result."""
+        self.done.acquire()
+
+    def start(self) -> None:
+        """
+        Start it; on the loop.
+        """
+        self._task = asyncio.get_running_loop().create_task(self._step())
+        self._task.add_done_callback(self._end)
+
+    def _end(self, task: asyncio.Task[T]) -> None:
+        if not task.cancelled():
+            task.exception()  # looked at, so that asyncio does not complain that nobody did
+        self.done.release()
+
+    def cancel(self) -> None:
+        """
+        Nobody waits any more; on the loop.
+        """
+        if self._task is not None:
+            self._task.cancel()
+
+    def result(self) -> T:
+        """
+        What came of it, once it is done.
+
+        Raises:
+            ConfigurationError: The loop has ended.
+        """
+        assert self._task is not None
+        task, self._task = self._task, None  # no cycle by way of an error's traceback
+        if not task.cancelled():
+            return task.result()
+        if _exiting.is_set():
+            raise SystemExit  # in a daemon thread: it ends without a word
+        raise _closed()
 
 
 _exiting = threading.Event()
@@ -132,7 +188,7 @@ def _closed() -> ConfigurationError:
     return ConfigurationError("The client has been closed; make a new one.")
 
 
-_Portal = tuple[contextlib.ExitStack, BlockingPortal, int]
+_Portal = tuple[contextlib.ExitStack, BlockingPortal, int, asyncio.AbstractEventLoop]
 
 
 def _start_portal() -> _Portal:
@@ -143,7 +199,8 @@ def _start_portal() -> _Portal:
         stack = contextlib.ExitStack()
         try:
             portal = stack.enter_context(start_blocking_portal(name="aistats"))
-            started.set_result((stack, portal, portal.call(threading.get_ident)))
+            loop = portal.call(asyncio.get_running_loop)
+            started.set_result((stack, portal, portal.call(threading.get_ident), loop))
         except BaseException as error:
             started.set_exception(error)
 
@@ -158,7 +215,7 @@ def _start_portal() -> _Portal:
 def _abandon(started: concurrent.futures.Future[_Portal]) -> None:
     # The caller was interrupted before the loop was there.
     if started.exception() is None:
-        stack, portal, _ = started.result()
+        stack, portal, *_ = started.result()
         _stop_portal(stack, portal, 0, os.getpid(), None)
 
 

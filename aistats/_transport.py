@@ -15,14 +15,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
+import importlib
 import math
 import os
 import socket
 import ssl
+import threading
 import time
+import types
 import urllib.request
 import weakref
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Mapping
+from concurrent.futures import Future
 from contextvars import ContextVar
 from typing import Any
 
@@ -46,6 +51,12 @@ from ._timeout import Timeout
 
 __all__ = ("Response", "Trace", "Transport")
 
+# The first call would import these, and a fork in the middle of an import leaves the child with one
+# that never ends.
+for _name in ("anyio._backends._asyncio", "encodings.idna"):
+    with contextlib.suppress(ImportError):
+        importlib.import_module(_name)
+
 # What a forked child has of its parent's pools. They are kept, since to collect them would be to
 # close them, and closing would speak to the parent's peers; and they are never used.
 _inherited: list[Any] = []
@@ -58,6 +69,8 @@ class Trace:
     """
 
     begun: float
+    connect_limit: float | None = None
+    """Of the call, in seconds: for the look-up of the host, which aiohttp does not limit."""
     queue_start: float | None = None
     queue_end: float | None = None
     connect_start: float | None = None
@@ -123,7 +136,9 @@ class Transport:
         session: aiohttp.ClientSession | None,
     ) -> None:
         self._url = URL(url)
+        self._addresses: dict[str, URL] = {}
         self._headers = CIMultiDict(headers)
+        self._prepared: dict[tuple[tuple[str, str], ...], CIMultiDict[str]] = {}
         self._max_connections = max_connections
         self._ssl_context = ssl_context
         self._session = session
@@ -166,19 +181,16 @@ class Transport:
             ConfigurationError: The user's session is closed, or is another loop's.
         """
         session, proxy, responses = await self._open()
-        url = self._url.joinpath(path, encoded=True)
         failure: Exception
-        _connect_limit.set(timeout.connect)
+        trace.connect_limit = timeout.connect
+        _sending.set(trace)
         try:
             raw = await session.post(
-                url.update_query(query) if query else url,
+                self._address(path, query),
                 data=body,
                 headers=self._merged(headers),
-                timeout=_client_timeout(
-                    timeout, None if remaining is None else max(0.001, remaining)
-                ),
+                timeout=_client_timeout(timeout, remaining),
                 allow_redirects=False,
-                trace_request_ctx=trace,
                 proxy=proxy,
             )
         except (
@@ -214,18 +226,28 @@ class Transport:
         loop.
         """
         for raw in self._lent:
-            raw.close()
+            _break_off(raw)
         self._lent.clear()
         pool = self._pools.pop(asyncio.get_running_loop(), None)
         if pool is not None:
             await pool.life.aclose()
 
+    def _address(self, path: str, query: Mapping[str, str]) -> URL:
+        url = self._addresses.get(path)
+        if url is None:
+            url = self._addresses[path] = self._url.joinpath(path, encoded=True)
+        return url.update_query(query) if query else url
+
     def _merged(self, headers: Mapping[str, str]) -> CIMultiDict[str]:
-        if not headers:
-            return self._headers
+        # Nearly every request has one of a few sets; those with a user's own are made each time.
+        key = tuple(headers.items())
+        if key in self._prepared:
+            return self._prepared[key]
         merged = CIMultiDict(self._headers)
         for name, value in headers.items():
             merged[name] = value
+        if len(key) <= 1:
+            self._prepared[key] = merged
         return merged
 
     async def _open(self) -> tuple[aiohttp.ClientSession, str | None, set[aiohttp.ClientResponse]]:
@@ -242,10 +264,16 @@ class Transport:
                 other: kept for other, kept in self._pools.items() if not other.is_closed()
             }
             responses: set[aiohttp.ClientResponse] = set()
-            life = _session_life(self._max_connections, self._ssl_context, responses)
+            lock = asyncio.Lock()
+            life = _session_life(self._max_connections, self._ssl_context, responses, lock)
             # The generator's first step does not wait for anything, so no other task can get here
             # meanwhile.
-            pool = _Pool(life, await life.__anext__(), _environment_proxy(self._url), responses)
+            session = await life.__anext__()
+            pool = _Pool(life, session, _environment_proxy(self._url), responses)
+            finalizer = weakref.finalize(
+                pool, _drop, loop, os.getpid(), life, session, responses, lock
+            )
+            finalizer.atexit = False
             self._pools[loop] = pool
         return pool.session, pool.proxy, pool.responses
 
@@ -263,6 +291,7 @@ async def _session_life(
     max_connections: int,
     ssl_context: ssl.SSLContext | None,
     responses: set[aiohttp.ClientResponse],
+    lock: asyncio.Lock,
 ) -> AsyncGenerator[aiohttp.ClientSession, None]:
     connector = _Connector(
         limit=max_connections,
@@ -271,22 +300,67 @@ async def _session_life(
         socket_factory=_kept_alive_socket,
         timeout_ceil_threshold=math.inf,
     )
-    session = aiohttp.ClientSession(
-        connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trace_configs=[_trace_config()]
-    )
+    session = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
     try:
         yield session
     finally:
+        await _close_session(session, responses, lock)
+
+
+async def _close_session(
+    session: aiohttp.ClientSession, responses: set[aiohttp.ClientResponse], lock: asyncio.Lock
+) -> None:
+    async with lock:  # whoever comes second waits for the first
         for raw in responses:
-            raw.close()
+            _break_off(raw)
         await session.close()
+
+
+def _drop(
+    loop: asyncio.AbstractEventLoop,
+    pid: int,
+    life: AsyncGenerator[aiohttp.ClientSession, None],
+    *session: Any,
+) -> None:
+    # Nobody has the pool any more. Its generator is not left to the collector: asyncio would close
+    # it in a task that the end of the loop does not wait for. It lives on until it is closed, so a
+    # loop that ends meanwhile closes it.
+    if pid != os.getpid():
+        _inherited.append((life, session))
+        return
+    with contextlib.suppress(RuntimeError):  # the loop is closed, and has closed it before
+        loop.call_soon_threadsafe(_end, loop, life, *session)
+
+
+def _end(
+    loop: asyncio.AbstractEventLoop,
+    life: AsyncGenerator[aiohttp.ClientSession, None],
+    session: aiohttp.ClientSession,
+    *rest: Any,
+) -> None:
+    def finish(ended: asyncio.Task[None]) -> None:
+        if ended.cancelled():  # as all tasks are when a loop ends, perhaps before it began
+            _end(loop, life, session, *rest)
+            return
+        with contextlib.suppress(StopIteration, RuntimeError):  # it is at its end, or on the way
+            life.aclose().__await__().send(None)
+
+    if not session.closed:
+        loop.create_task(_close_session(session, *rest)).add_done_callback(finish)
+
+
+def _break_off(raw: aiohttp.ClientResponse) -> None:
+    # aiohttp would tell a waiting reader by an exception that is the same object each time, and
+    # gathers the frames of all readers, and what they hold, for ever.
+    if raw.content.exception() is None:
+        raw.content.set_exception(aiohttp.ClientConnectionError("Connection closed"))
+    raw.close()
 
 
 class _Connector(aiohttp.TCPConnector):
     """
-    Never gives out a kept connection on which something came that nobody had asked for.
-
-    It would be taken for the answer to the next request.
+    Notes when a request waits and connects, and never gives out a kept connection on which
+    something came that nobody had asked for: it would be taken for the answer to the next request.
     """
 
     async def connect(
@@ -295,23 +369,28 @@ class _Connector(aiohttp.TCPConnector):
         """
         A connection that is free and clean.
         """
+        # A trace of the session would see the whole request, and cost it a tenth.
+        traces = [aiohttp.tracing.Trace(req.session, _NOTES, _NOTHING)]
         while True:
             connection = await super().connect(req, traces, timeout)
             if connection.protocol is None or not connection.protocol.should_close:
+                # From here on it may have gone out, whatever happens.
+                _sending.get().is_sent = True
                 return connection
             connection.close()
 
 
-_connect_limit: ContextVar[float | None] = ContextVar("connect_limit", default=None)
+# The attempt that this task is sending.
+_sending: ContextVar[Trace] = ContextVar("sending")
 
 
 class _Resolver(AbstractResolver):
     """
     Looks up hosts within the limit for connecting, which aiohttp applies only to what comes after.
-    """
 
-    def __init__(self) -> None:
-        self._resolver = aiohttp.DefaultResolver()
+    It does so in threads of its own: one of the loop's executor, where a look-up hangs, would hold
+    up the end of the loop, and the interpreter's.
+    """
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
@@ -319,14 +398,51 @@ class _Resolver(AbstractResolver):
         """
         The addresses of *host*.
         """
-        lookup = self._resolver.resolve(host, port, family)
-        return await asyncio.wait_for(lookup, _connect_limit.get())
+        key = (os.getpid(), host, port, family)
+        found: Future[list[ResolveResult]] | None = _lookups.get(key)
+        if found is None or found.done():
+            found = Future()
+            found.set_running_or_notify_cancel()  # whoever waits may be cancelled, the others not
+            threading.Thread(
+                target=_look_up, args=(host, port, family, found), name="aistats-dns", daemon=True
+            ).start()
+            _lookups[key] = found
+        return await asyncio.wait_for(asyncio.wrap_future(found), _sending.get().connect_limit)
 
     async def close(self) -> None:
         """
-        Nothing is looked up any more.
+        Nothing is held that would have to be closed.
         """
-        await self._resolver.close()
+
+
+# Those that are going on, whoever asked, so that a host whose look-ups hang has one thread, not one
+# for each client and each call. A forked child has its parent's, but not their threads.
+_lookups: weakref.WeakValueDictionary[object, Future[list[ResolveResult]]] = (
+    weakref.WeakValueDictionary()
+)
+
+
+def _look_up(
+    host: str, port: int, family: socket.AddressFamily, found: Future[list[ResolveResult]]
+) -> None:
+    try:
+        addresses = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM)
+        result = [
+            ResolveResult(
+                hostname=host,
+                # It keeps the zone of a link-local address.
+                host=socket.getnameinfo(address, socket.NI_NUMERICHOST | socket.NI_NUMERICSERV)[0],
+                port=port,
+                family=kind,
+                proto=protocol,
+                flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
+            )
+            for kind, _, protocol, _, address in addresses
+        ]
+    except Exception as error:
+        found.set_exception(error.with_traceback(None))  # a cycle through its traceback
+    else:
+        found.set_result(result)
 
 
 def _kept_alive_socket(address: tuple[Any, ...]) -> socket.socket:
@@ -357,33 +473,30 @@ def _environment_proxy(url: URL) -> str | None:
     return proxy
 
 
-def _trace_config() -> aiohttp.TraceConfig:
-    # aiohttp types what goes along with a request as a SimpleNamespace; it may be anything.
-    given: Any = _given
-    config = aiohttp.TraceConfig(trace_config_ctx_factory=given)
-
-    def note(name: str, value: Callable[[], object] = time.monotonic) -> Any:
-        async def receive(_session: object, trace: Trace, _params: object) -> None:
-            setattr(trace, name, value())
+def _notes() -> aiohttp.TraceConfig:
+    def note(name: str) -> Any:
+        async def receive(*_: object) -> None:
+            setattr(_sending.get(), name, time.monotonic())
 
         return receive
 
+    config = aiohttp.TraceConfig()
     config.on_connection_queued_start.append(note("queue_start"))
     config.on_connection_queued_end.append(note("queue_end"))
     config.on_connection_create_start.append(note("connect_start"))
     config.on_connection_create_end.append(note("connect_end"))
-    config.on_request_headers_sent.append(note("is_sent", lambda: True))
+    config.freeze()
     return config
 
 
-def _given(trace_request_ctx: Trace) -> Trace:
-    return trace_request_ctx
+_NOTES, _NOTHING = _notes(), types.SimpleNamespace()
 
 
+@functools.lru_cache(maxsize=16)
 def _client_timeout(timeout: Timeout, remaining: float | None) -> aiohttp.ClientTimeout:
     # aiohttp rounds limits up to whole seconds above ceil_threshold; ours are exact.
     return aiohttp.ClientTimeout(
-        total=remaining,
+        total=None if remaining is None else max(0.001, remaining),
         sock_connect=timeout.connect,
         sock_read=timeout.idle,
         ceil_threshold=math.inf,
@@ -488,12 +601,7 @@ class Response:
         self._responses = responses
         responses.add(raw)
         _tell_of_the_end(raw)
-        # aiohttp's response is in a reference cycle and closes nothing when it is collected on
-        # another thread.
-        self._finalizer = weakref.finalize(
-            self, _close_soon, self._loop, raw, self._watch, responses
-        )
-        self._finalizer.atexit = False
+        self._is_open = True
 
     async def receive(self, *, fresh: bool = True) -> bytes:
         """
@@ -512,7 +620,18 @@ class Response:
             finally:
                 del failure  # a cycle through its traceback
         content = self._raw.content
-        self._watch.start(fresh=fresh)
+        self._watch.begin(fresh=fresh)
+        if content.exception() is None:
+            # What is there already needs no watch. A whole answer mostly comes with its headers.
+            try:
+                ready = content.read_nowait()
+            except asyncio.TimeoutError:  # `total` has run out; to wait says so again
+                ready = b""
+            if ready:
+                return ready
+            if content.at_eof():
+                return b""
+        self._watch.wait()
         try:
             return await content.readany()
         except (aiohttp.ClientError, OSError, asyncio.TimeoutError, RuntimeError) as error:
@@ -561,7 +680,8 @@ class Response:
         Let go of the connection: back to the pool if the body has ended, else it is closed. For the
         loop's thread.
         """
-        if self._finalizer.detach():
+        if self._is_open:
+            self._is_open = False
             _close(self._raw, self._watch, self._responses)
 
     def close_soon(self, *, grace: float = 0.0) -> None:
@@ -572,8 +692,14 @@ class Response:
             grace: Seconds in which the body may still end by itself, so that the connection can be
                 kept.
         """
-        if self._finalizer.detach():
+        if self._is_open:
+            self._is_open = False
             _close_soon(self._loop, self._raw, self._watch, self._responses, grace)
+
+    def __del__(self) -> None:
+        # aiohttp's response is in a reference cycle and closes nothing when it is collected on
+        # another thread.
+        self.close_soon()
 
 
 def _tell_of_the_end(raw: aiohttp.ClientResponse) -> None:
@@ -597,7 +723,7 @@ def _close(
     raw: aiohttp.ClientResponse, watch: _IdleWatch, responses: set[aiohttp.ClientResponse]
 ) -> None:
     watch.stop()
-    raw.close()
+    _break_off(raw)
     responses.discard(raw)
 
 
@@ -635,20 +761,25 @@ class _IdleWatch:
         self._timer: asyncio.TimerHandle | None = None
         self.is_expired = False
 
-    def start(self, *, fresh: bool) -> None:
+    def begin(self, *, fresh: bool) -> None:
         """
-        Somebody waits from now on: for something new, or still for the same.
+        Somebody wants something new from now on, or still the same.
         """
         if self._idle is None:
             return
-        self._is_waiting = True
         now = self._loop.time()
         if fresh:
             self._deadline = now + self._idle
         elif now >= self._deadline:
-            # Bytes that say nothing come so fast that the timer never rings while somebody waits.
+            # Bytes that say nothing come so fast that nobody ever waits.
             self._expire()
-        if self._timer is None:
+
+    def wait(self) -> None:
+        """
+        There is nothing yet, so somebody waits.
+        """
+        self._is_waiting = True
+        if self._timer is None and self._idle is not None:
             self._timer = self._loop.call_at(self._deadline, self._ring)
 
     def pause(self) -> None:
@@ -676,4 +807,4 @@ class _IdleWatch:
 
     def _expire(self) -> None:
         self.is_expired = True
-        self._raw.close()  # wakes the reader with an error
+        _break_off(self._raw)  # wakes the reader with an error

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
+import gc
 import gzip
 import json
 import pickle
@@ -27,9 +28,10 @@ from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import anyio
 import pytest
-from conftest import KEY, Caller
+from conftest import KEY, Caller, Script
 from servers import (
     CLOSE,
     DEADLINE,
@@ -366,14 +368,14 @@ def no_host(_: Scene) -> str:
 
 def slow_lookup(scene: Scene) -> str:
     """
-    A host whose lookup takes three seconds, or until the end of the scene.
+    A host whose lookup takes until the end of the scene.
     """
     found = threading.Event()
     look_up = socket.getaddrinfo
 
     def getaddrinfo(host: Any, *args: Any, **kwargs: Any) -> Any:
         if host == MISSING_HOST:
-            found.wait(3)
+            found.wait(2 * DEADLINE)
         return look_up(host, *args, **kwargs)
 
     scene.monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
@@ -1201,10 +1203,6 @@ def scene(monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
 @pytest.mark.parametrize(("row", "mode"), CELLS)
 async def test_fault(connect: Connect, scene: Scene, row: Row, mode: str, style: str) -> None:
     """A fault ends a call promptly, as its row says, and its server is let go."""
-    if style == "sync" and "lookup hangs" in row.name:
-        pytest.skip(
-            "the call ends in time; to close the client then waits for the look-up's thread"
-        )
     ends: Ends = getattr(row, mode)
     url = row.play(scene)
     caller = connect(url, **{"timeout": Timeout(total=4), **ONE_TRY, **row.options})
@@ -1397,6 +1395,78 @@ async def test_answer_for_nobody(connect: Connect, raw_server: RawServer) -> Non
     last.open()
 
     assert (await caller.generate_text(HI)).text == "Hi"
+
+
+def test_program_ends_while_a_lookup_hangs(script: Callable[..., Script]) -> None:
+    """A lookup that hangs holds up neither a loop's end nor a program's, and has one thread."""
+    output = script(HANGING_LOOKUPS).output()
+
+    assert output == "7 late, 1 thread\n"
+
+
+HANGING_LOOKUPS = """
+import asyncio, os, socket, threading
+import aistats
+
+socket.getaddrinfo = lambda *args, **kwargs: threading.Event().wait()
+options = {"base_url": "http://gateway.invalid/v1", "timeout": 0.2, "max_retries": 0}
+late = []
+
+async def call():
+    async with aistats.AsyncClient(**options) as client:
+        try:
+            await client.generate_text(model="m", messages="Hi")
+        except aistats.APITimeoutError as error:
+            late.append(error)
+
+async def calls():
+    await asyncio.gather(call(), call(), call())
+
+asyncio.run(calls())
+asyncio.run(calls())
+with aistats.Client(**options) as client:
+    try:
+        client.generate_text(model="m", messages="Hi")
+    except aistats.APITimeoutError as error:
+        late.append(error)
+hanging = [thread for thread in threading.enumerate() if thread.name == "aistats-dns"]
+print(len(late), "late,", len(hanging), "thread")
+"""
+
+
+async def test_total_runs_out_while_nobody_reads(connect: Connect, gateway: Gateway) -> None:
+    """Bytes that wait for a slow reader don't hide that its call has run out of time."""
+    gate = Gate()
+    gateway.stream(OPENING, delta("Once"), gate, delta(" upon"), Gate())
+    stream = connect(gateway.url, timeout=0.5).stream_text(HI)
+    begin = time.monotonic()
+    items = stream.__aiter__()
+    assert [(await items.__anext__()).text for _ in range(2)] == ["", "Once"]
+    gate.open()
+    await auntil(lambda: time.monotonic() > begin + 0.6)
+
+    with pytest.raises(aistats.APITimeoutError) as caught:
+        await stream.final_response()
+
+    assert caught.value.limit == "total"
+    assert caught.value.partial.text == "Once"
+
+
+async def test_nothing_is_kept_of_what_was_late(connect: Connect, gateway: Gateway) -> None:
+    """What a call held that ran out of time is let go; aiohttp would keep it with its error."""
+    caller = connect(gateway.url, timeout=Timeout(idle=0.1))
+
+    def held() -> int:
+        gc.collect()
+        return sum(type(each) is aiohttp.ClientResponse for each in gc.get_objects())
+
+    before = held()
+    for _ in range(3):
+        gateway.stream(OPENING, delta("Once"), Drip(b": still here\n\n" * 10_000, 14, 0.01))
+        with pytest.raises(aistats.APITimeoutError):
+            await caller.stream_text(HI).final_response()
+
+    await auntil(lambda: held() <= before)
 
 
 async def test_outage(connect: Connect, gateway: Gateway) -> None:

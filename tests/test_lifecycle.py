@@ -185,6 +185,32 @@ thread.join()
     assert program.output() == "forked\n"
 
 
+def test_first_calls_import_nothing(script: RunScript, gateway: Gateway) -> None:
+    """A call imports no module, since a fork meanwhile would leave the child with half of one."""
+    gateway.reply({"error": "busy"}, 503, {"retry-after-ms": "1"})
+    url = gateway.url.replace("127.0.0.1", "localhost")
+    output = script(
+        f"""
+import asyncio, sys
+import aistats
+
+modules = set(sys.modules)
+with aistats.Client(base_url="{url}") as client:
+    client.generate_text(model="m", messages="Hi")
+    client.stream_text(model="m", messages="Hi").final_response()
+
+async def main():
+    async with aistats.AsyncClient(base_url="{url}") as client:
+        await client.generate_text(model="m", messages="Hi")
+
+asyncio.run(main())
+print(sorted(set(sys.modules) - modules))
+"""
+    ).output()
+
+    assert output == "[]\n"
+
+
 def test_child_that_never_calls(script: RunScript) -> None:
     """A forked child that leaves the client alone ends quietly, as any program."""
     code = """
@@ -292,6 +318,37 @@ asyncio.run(main())
     program.tell("end")
 
     assert program.output() == "end\n"
+
+
+def test_client_dropped_as_its_loop_ends(script: RunScript, gateway: Gateway) -> None:
+    """A client that is collected in the last moments of its loop still leaves nothing open."""
+    script(
+        """
+import asyncio, gc
+import aistats
+
+gc.disable()
+tasks = []
+
+async def last():
+    try:
+        await asyncio.Event().wait()
+    finally:
+        gc.collect()
+
+async def main():
+    client = aistats.AsyncClient()
+    client.itself = client  # so that only the collector can end it
+    await client.generate_text(model="m", messages="Hi")
+    tasks.append(asyncio.ensure_future(last()))
+    await asyncio.sleep(0)
+
+asyncio.run(main())
+gc.collect()
+"""
+    ).output()
+
+    until(lambda: not gateway.open_connections)
 
 
 def test_loop_ends_right_after_a_stream(script: RunScript, gateway: Gateway) -> None:

@@ -17,6 +17,7 @@ from datetime import date
 from fractions import Fraction
 from types import MappingProxyType
 from typing import Any
+from unittest.mock import patch
 from uuid import UUID
 
 import pytest
@@ -1304,6 +1305,38 @@ def test_any_values_make_a_request_or_faults(params: dict[str, Any]):
     else:
         wire = json.loads(made.body(stream=False))
         assert ChatCompletionsRequest(wire).to_dict() == wire
+
+
+PLAIN_MESSAGES = st.lists(
+    st.fixed_dictionaries(
+        {"role": st.sampled_from(["user", "assistant", "system", "tool", 1]), "content": ANYTHING},
+        optional={"name": st.text(), "tool_call_id": st.text()},
+    ),
+    max_size=2,
+)
+SCALARS = st.one_of(
+    *(st.none(), st.booleans(), st.integers(-3, 3), st.floats(), st.text(max_size=3)),
+    st.sampled_from([0, 0.0, 1, 2, 2.0, 2.5, 16, 17, 20, 21, 2**63 - 1, 2**63, "", "x" * 257]),
+)
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    st.dictionaries(st.sampled_from([*PARAMETERS, "stream", "new"]), SCALARS, max_size=4),
+    st.one_of(PLAIN_MESSAGES, st.text(max_size=2)),
+)
+def test_plain_requests_are_no_exception(params: dict[str, Any], messages: Any):
+    """The short cut for requests of scalars and text takes and refuses what the long way does."""
+    given = {"model": "m", "messages": messages, **params}
+    made = outcome(given)
+    with patch("aistats._request._is_plain", lambda _: False):
+        checked = outcome(given)
+
+    assert type(made) is type(checked)
+    if isinstance(made, ChatCompletionsRequest):
+        assert made.body(stream=False) == checked.body(stream=False)
+    else:
+        assert list(map(str, made)) == list(map(str, checked))
 
 
 @settings(deadline=None)

@@ -16,7 +16,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from anyio.from_thread import BlockingPortal
 from conftest import KEY
 from servers import (
     DONE,
@@ -30,6 +29,7 @@ from servers import (
 )
 
 import aistats
+from aistats._sync import _LoopThread
 
 HI: dict[str, Any] = {"model": "openai/gpt-5-nano", "messages": "Hi"}
 
@@ -105,13 +105,13 @@ def hops(monkeypatch: pytest.MonkeyPatch) -> list[Callable[..., object]]:
     What the clients had run on the event loop, call by call.
     """
     calls: list[Callable[..., object]] = []
-    start = BlockingPortal.start_task_soon
+    run = _LoopThread.run
 
-    def counting(self: BlockingPortal, func: Any, *args: Any, **kwargs: Any) -> Any:
-        calls.append(func)
-        return start(self, func, *args, **kwargs)
+    def counting(self: _LoopThread, step: Any) -> Any:
+        calls.append(step)
+        return run(self, step)
 
-    monkeypatch.setattr(BlockingPortal, "start_task_soon", counting)
+    monkeypatch.setattr(_LoopThread, "run", counting)
     return calls
 
 
