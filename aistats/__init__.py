@@ -31,6 +31,7 @@ from ._errors import (
     UnprocessableEntityError,
 )
 from ._exchange import Attempt, Headers, Timing
+from ._limits import Limits
 from ._local import local
 from ._models import (
     Annotation,
@@ -83,6 +84,7 @@ __all__ = (
     "FunctionCall",
     "Headers",
     "InternalServerError",
+    "Limits",
     "Message",
     "Meta",
     "NotFoundError",

@@ -34,13 +34,14 @@ from ._errors import (
 )
 from ._exchange import Attempt, Exchange, SentRequest, redact
 from ._json import is_mapping
+from ._limits import Limits, is_throttle
 from ._models import ChatCompletionsResponse
 from ._protocol import StreamDecoder, completion_from, status_error_from
 from ._request import build_request
 from ._retry import RetryBudget, RetryPolicy, retry_after
 from ._stream import OpenedStream
 from ._timeout import Timeout
-from ._transport import Response, Trace, Transport
+from ._transport import Response, Trace, Transport, out_of_time
 from ._version import __version__
 
 if TYPE_CHECKING:
@@ -102,6 +103,7 @@ class Gateway:
         )
         self.is_closed = False
         self.budget = RetryBudget()
+        self.limits = Limits(_positive("max_connections", max_connections))
         self.max_response_bytes = _positive("max_response_bytes", max_response_bytes)
         self._timeout = Timeout() if isinstance(timeout, NotGiven) else Timeout.of(timeout)
         self._policy = _policy(max_retries)
@@ -115,7 +117,7 @@ class Gateway:
         self.transport = Transport(
             self.base_url,
             {"Authorization": self._authorization.value, **self.public_headers},
-            max_connections=_positive("max_connections", max_connections),
+            max_connections=max_connections,
             ssl_context=ssl_context,
             session=session,
         )
@@ -197,6 +199,8 @@ class Call:
     query: Mapping[str, str] = attrs.field(repr=False)
     timeout: Timeout
     policy: RetryPolicy
+    is_pinned: bool = False
+    """Whether somebody else counts how many requests are under way at once."""
 
     async def whole(self) -> ChatCompletionsResponse:
         """
@@ -211,15 +215,23 @@ class Call:
         return await self._with_retries(self._open_once)
 
     async def _with_retries(self, attempt: Callable[[_Attempt], Awaitable[T]]) -> T:
-        begun = time.monotonic()
+        begun = now = time.monotonic()
         exchange = Exchange()
+        limits = self.gateway.limits
         tries = 0
         while True:
-            this = _Attempt(exchange, Trace(time.monotonic()), begun)
+            this = _Attempt(exchange, Trace(now), begun)
             exchange.status, exchange.raw_headers = None, ()
+            ticket = 0
             try:
+                ticket = limits.try_start(pinned=self.is_pinned) or await self._place(this)
                 result = await attempt(this)
             except AIStatsError as failure:
+                limits.end(
+                    ticket,
+                    throttled=is_throttle(failure),
+                    retry_after=getattr(failure, "retry_after", None),
+                )
                 this.take_time()
                 failed = Attempt(this.trace.outcome, exchange.status, _reason(failure))
                 attempts = exchange.attempts
@@ -239,13 +251,32 @@ class Call:
                     or not self.gateway.budget.take()
                 ):
                     raise
+            except BaseException:  # cancelled
+                limits.end(ticket)
+                raise
             else:
+                limits.end(ticket, latency=time.monotonic() - this.trace.begun)
                 exchange.attempts = (*exchange.attempts, Attempt("answered", exchange.status))
                 self.gateway.budget.give_back()
                 return result
             exchange.attempts = (*attempts, attrs.evolve(failed, wait=delay))
             _log.info("trying again in %.2f s: %s", delay, failed.reason)
             await anyio.sleep(delay)
+            now = time.monotonic()
+
+    async def _place(self, this: _Attempt) -> int:
+        # There are as many requests under way as the gateway takes, or it wants to be left alone.
+        trace = this.trace
+        trace.queue_start = trace.begun
+        try:
+            with anyio.fail_after(self._remaining(this)):
+                ticket = await self.gateway.limits.start(pinned=self.is_pinned)
+        except TimeoutError:
+            phase = "waiting for the gateway to take more requests (see client.limits)"
+            host = self.gateway.transport.host
+            raise out_of_time("total", self.timeout.total, host, phase) from None
+        trace.begun = trace.queue_end = time.monotonic()
+        return ticket
 
     async def _whole_once(self, this: _Attempt) -> ChatCompletionsResponse:
         body = await self._read_whole(await self._send(this))
@@ -272,15 +303,13 @@ class Call:
 
     async def _send(self, this: _Attempt) -> Response:
         self.gateway.check_open()
-        is_first = not this.exchange.attempts
-        remaining = self.timeout.total if is_first else self._remaining(this.begun)
         response = await self.gateway.transport.send(
             "chat/completions",
             self.body,
             self.headers,
             self.query,
             self.timeout,
-            remaining,
+            self._remaining(this),
             this.trace,
         )
         this.exchange.status = response.status
@@ -305,13 +334,14 @@ class Call:
             )
         return body
 
-    def _remaining(self, begun: float) -> float | None:
+    def _remaining(self, this: _Attempt) -> float | None:
+        # When an attempt begins; for the first it is `total` itself.
         total = self.timeout.total
-        return None if total is None else total - (time.monotonic() - begun)
+        return None if total is None else total - (this.trace.begun - this.begun)
 
     def _has_time(self, begun: float, delay: float) -> bool:
-        remaining = self._remaining(begun)
-        return remaining is None or delay < remaining
+        total = self.timeout.total
+        return total is None or time.monotonic() - begun + delay < total
 
     def _sent_request(self) -> SentRequest:
         headers = {"Authorization": "***", **self.gateway.public_headers, **self.headers}

@@ -22,6 +22,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from ._errors import ConfigurationError
 from ._gateway import MAX_RESPONSE_BYTES, NOT_GIVEN, Gateway, NotGiven
+from ._limits import Limits
 from ._models import ChatCompletionsResponse
 from ._request import ChatCompletionsRequest
 from ._retry import RetryPolicy
@@ -303,6 +304,13 @@ class Client:
         Where the gateway is, without a slash at the end.
         """
         return self._gateway.base_url
+
+    @property
+    def limits(self) -> Limits:
+        """
+        How many requests may be under way at once, as the gateway's answers have taught.
+        """
+        return self._gateway.limits
 
     @property
     def is_closed(self) -> bool:

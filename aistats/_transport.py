@@ -49,7 +49,7 @@ from ._errors import (
 from ._exchange import Outcome, Timing
 from ._timeout import Timeout
 
-__all__ = ("Response", "Trace", "Transport")
+__all__ = ("Response", "Trace", "Transport", "out_of_time")
 
 # The first call would import these, and a fork in the middle of an import leaves the child with one
 # that never ends.
@@ -510,13 +510,13 @@ def _translate(
     Our error for one of aiohttp's.
     """
     if isinstance(error, aiohttp.ConnectionTimeoutError):
-        return _out_of_time("connect", timeout.connect, host, "connecting")
+        return out_of_time("connect", timeout.connect, host, "connecting")
     if isinstance(error, aiohttp.SocketTimeoutError):
-        return _out_of_time("idle", timeout.idle, host, phase)
+        return out_of_time("idle", timeout.idle, host, phase)
     if isinstance(error, asyncio.TimeoutError | TimeoutError) and not isinstance(
         error, aiohttp.ClientOSError
     ):
-        return _out_of_time("total", timeout.total, host, phase)
+        return out_of_time("total", timeout.total, host, phase)
     if isinstance(error, aiohttp.InvalidURL):
         return ConfigurationError("base_url is not a URL that can be called.")
     if isinstance(error.__cause__, ContentEncodingError):
@@ -565,7 +565,10 @@ def _in_words(error: BaseException, host: str) -> str:
 _TRY_AGAIN = "Try again; if it goes on, check base_url and the network."
 
 
-def _out_of_time(limit: Limit, after: float | None, host: str, phase: str) -> APITimeoutError:
+def out_of_time(limit: Limit, after: float | None, host: str, phase: str) -> APITimeoutError:
+    """
+    The error for the *limit* that ran out *after* so many seconds, in that *phase*.
+    """
     error = APITimeoutError(
         f"The {limit} limit of {after:g} s ran out while {phase} ({host}). "
         f"Give the call more with timeout=Timeout({limit}=...), or check the network."
@@ -638,7 +641,7 @@ class Response:
             if isinstance(error, RuntimeError):  # the connection was closed under the reader
                 error = aiohttp.ServerDisconnectedError()
             if self._watch.is_expired:
-                self._failure = _out_of_time(
+                self._failure = out_of_time(
                     "idle", self._timeout.idle, self._host, "waiting for the next event or bytes"
                 )
             else:

@@ -259,6 +259,9 @@ class Gateway:
         self.requests: list[Seen] = []
         self.failures: list[BaseException] = []
         self.connections = 0
+        self.places: int | None = None
+        """How many requests it takes at once and echoes; it answers 429 to those beyond."""
+        self._under_way = 0
         self._numbers: dict[object, int] = {}
         self._replies: deque[Reply] = deque()
         started: Future[tuple[int, Callable[[], object]]] = Future()
@@ -365,8 +368,15 @@ class Gateway:
             self._numbers.get(request.protocol, 0),
         )
         self.requests.append(seen)
+        self._under_way += 1
         try:
-            reply = self._replies.popleft() if self._replies else _echo(seen)
+            if self.places is None:
+                reply = self._replies.popleft() if self._replies else _echo(seen)
+            elif self._under_way > self.places:
+                reply = Reply([], 429, {}, None)
+            else:
+                await asyncio.sleep(0.002)
+                reply = _echo(seen)
             response = await _play(reply, seen, request)
         except (asyncio.CancelledError, ConnectionError):
             seen.outcome = "disconnected"
@@ -374,6 +384,8 @@ class Gateway:
         except BaseException as error:
             self.failures.append(error)
             raise
+        finally:
+            self._under_way -= 1
         seen.outcome = "answered"
         return response
 

@@ -29,7 +29,7 @@ MODULES = sorted(path.stem for path in FOLDER.glob("*.py"))
 LAYERS = (
     ("_wire", "_exchange", "_sse", "_version"),
     ("_errors", "_models", "_anthropic", "_pattern"),
-    ("_json", "_timeout", "_retry", "_assembly"),
+    ("_json", "_timeout", "_retry", "_limits", "_assembly"),
     ("_convert", "_protocol", "_transport"),
     ("_params", "_stream"),
     ("_request", "types"),
