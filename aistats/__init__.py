@@ -2,10 +2,14 @@
 The Python client of the AI Stats Gateway: hundreds of models behind one key.
 
 `AsyncClient` is for asynchronous code, `Client` is the same for synchronous code. Both have
-`generate_text`, which returns a whole answer, and `stream_text`, which returns it chunk by chunk.
+`generate_text`, which returns a whole answer, `stream_text`, which returns it chunk by chunk, and
+`map`, which asks for many answers at once.
 """
 
 from __future__ import annotations
+
+import importlib
+import typing
 
 from ._client import AsyncClient
 from ._errors import (
@@ -31,8 +35,6 @@ from ._errors import (
     UnprocessableEntityError,
 )
 from ._exchange import Attempt, Headers, Timing
-from ._limits import Limits
-from ._local import local
 from ._models import (
     Annotation,
     ChatCompletionChunk,
@@ -57,6 +59,13 @@ from ._sync import Client
 from ._timeout import Timeout
 from ._version import __version__
 
+if typing.TYPE_CHECKING:
+    from ._limits import Limits
+    from ._local import local
+    from ._map import AsyncRun, Run
+    from ._outcome import Latency, Outcome, Progress
+    from ._rows import Budget
+
 __all__ = (
     "AIStatsError",
     "APIConnectionError",
@@ -65,10 +74,12 @@ __all__ = (
     "APITimeoutError",
     "Annotation",
     "AsyncClient",
+    "AsyncRun",
     "AsyncStream",
     "Attempt",
     "AuthenticationError",
     "BadRequestError",
+    "Budget",
     "ChatCompletionChunk",
     "ChatCompletionsParams",
     "ChatCompletionsRequest",
@@ -84,16 +95,20 @@ __all__ = (
     "FunctionCall",
     "Headers",
     "InternalServerError",
+    "Latency",
     "Limits",
     "Message",
     "Meta",
     "NotFoundError",
+    "Outcome",
     "PaymentRequiredError",
     "PermissionDeniedError",
     "Pricing",
+    "Progress",
     "RateLimitError",
     "RequestValidationError",
     "RetryPolicy",
+    "Run",
     "Stream",
     "StreamError",
     "StreamErrorEvent",
@@ -108,7 +123,31 @@ __all__ = (
     "local",
 )
 
+# What takes long to load, and few programs name: it is loaded when it is asked for.
+_LATER = {
+    "AsyncRun": "_map",
+    "Budget": "_rows",
+    "Latency": "_outcome",
+    "Limits": "_limits",
+    "Outcome": "_outcome",
+    "Progress": "_outcome",
+    "Run": "_map",
+    "local": "_local",
+}
+
+
+def __getattr__(name: str) -> typing.Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = getattr(importlib.import_module(f".{_LATER[name]}", __name__), name)
+    return globals()[name]
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATER})
+
+
 # What users see in reprs and tracebacks is where they import it from.
-for _member in [globals()[name] for name in __all__]:
-    if isinstance(_member, type):
+for _name in {*__all__} - {*_LATER}:
+    if isinstance(_member := globals()[_name], type):
         _member.__module__ = __name__

@@ -5,13 +5,13 @@ The asynchronous client.
 from __future__ import annotations
 
 import functools
+import os
 import sys
-from collections.abc import Mapping
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from ._gateway import MAX_RESPONSE_BYTES, NOT_GIVEN, Gateway, NotGiven
-from ._limits import Limits
 from ._models import ChatCompletionsResponse
 from ._request import ChatCompletionsRequest
 from ._retry import RetryPolicy
@@ -23,7 +23,11 @@ if TYPE_CHECKING:
 
     import aiohttp
 
+    from ._limits import Limits
+    from ._map import AsyncRun
+    from ._outcome import Progress
     from ._params import ChatCompletionsParams
+    from ._rows import Budget
 
 if sys.version_info >= (3, 11):
     from typing import Self, Unpack
@@ -247,6 +251,100 @@ class AsyncClient:
             extra_body=extra_body,
         )
         return AsyncStream(call.open)
+
+    def map(
+        self,
+        rows: Iterable[Any] | AsyncIterable[Any],
+        /,
+        *,
+        prompt: Callable[[Any], Any] | None = None,
+        request: Callable[[Any], Any] | None = None,
+        key: Callable[[Any], str] | None = None,
+        concurrency: int | Literal["auto"] = "auto",
+        rpm: float | None = None,
+        tpm: float | None = None,
+        budget: Budget | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
+        dedup: bool = True,
+        progress: bool | Callable[[Progress], object] | None = None,
+        on_error: Literal["collect", "raise"] = "collect",
+        stop_after: float | None = None,
+        timeout: Timeout | float | NotGiven | None = NOT_GIVEN,
+        max_retries: int | RetryPolicy | None = None,
+        extra_headers: Mapping[str, str] | None = None,
+        extra_query: Mapping[str, str] | None = None,
+        extra_body: Mapping[str, Any] | None = None,
+        **params: Unpack[ChatCompletionsParams],
+    ) -> AsyncRun:
+        """
+        Ask for an answer to each row, many at once, and lose none.
+
+        Nothing is asked for before the run that this returns is awaited or iterated. What goes
+        wrong with a row is in its outcome, and the others go on. The first request goes alone; if
+        it is refused (400, 401, 402, 403, 404), no more are sent, and an error of the key, the
+        credit or the quota ends the run at any time, with everything that is done kept
+        (`run.stopped` says why it ended). What was too fast for the gateway is put back until its
+        `Timeout.total` is over, and counts as no retry.
+
+        Args:
+            rows: A list, a generator, an async iterator, a column or a data frame (whose rows are
+                dicts). It is pulled from as there is room, and is never read as a whole. A row
+                that is a string is a prompt, a list is messages, a dict with `messages` or a
+                `ChatCompletionsRequest` is a request.
+            prompt: What to ask for a row: a function that returns a prompt or messages.
+            request: In its place, a function that returns the whole request of a row.
+            key: The name of a row's request in the checkpoint; by default a hash of what is sent.
+            concurrency: How many requests are under way at once, at the most `max_connections`;
+                `"auto"` finds how many the gateway takes.
+            rpm: The most requests a minute.
+            tpm: The most tokens a minute, prompts and answers.
+            budget: What the run may use up.
+            checkpoint: A file that each answer is noted in. The same call with the same file skips
+                what is done, tries failures again, and goes on.
+            dedup: Whether rows with the same request share one call, where they are near to each
+                other or the first is noted in the checkpoint.
+            progress: `True` shows the progress in a notebook or on a terminal, and nothing
+                elsewhere; a function is given `Progress` snapshots, about 10 a second.
+            on_error: `"raise"` ends the run with the first error, and raises it.
+            stop_after: So many failures end the run; below 1, such a share of what is done, after
+                20 rows.
+            timeout: The limits of each call, in place of the client's.
+            max_retries: How often a call is tried again at the most, or a `RetryPolicy`, in place
+                of the client's.
+            extra_headers: Headers on top of the client's; they win.
+            extra_query: Added to the URL.
+            extra_body: Put into each request's JSON as it is, unchecked.
+            params: Parameters of each request, as keywords; a row's own win.
+
+        Raises:
+            RequestValidationError: The parameters of each request are wrong.
+            ConfigurationError: Another argument is, or the client has been closed.
+        """
+        from ._map import AsyncRun  # only with those who need it
+        from ._rows import Plan
+
+        plan = Plan.of(
+            self._gateway,
+            params,
+            prompt=prompt,
+            request=request,
+            key=key,
+            concurrency=concurrency,
+            rpm=rpm,
+            tpm=tpm,
+            budget=budget,
+            checkpoint=checkpoint,
+            dedup=dedup,
+            progress=progress,
+            on_error=on_error,
+            stop_after=stop_after,
+            timeout=timeout,
+            max_retries=max_retries,
+            extra_headers=extra_headers,
+            extra_query=extra_query,
+            extra_body=extra_body,
+        )
+        return AsyncRun(plan, rows)
 
     async def aclose(self) -> None:
         """

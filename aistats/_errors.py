@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
 
+from ._display import error_html
 from ._exchange import Attempt, Exchange, Headers, Timing
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ __all__ = (
     "StreamErrorEvent",
     "StreamInterruptedError",
     "UnprocessableEntityError",
+    "out_of_time",
     "status_error_class",
 )
 
@@ -125,6 +127,9 @@ class AIStatsError(Exception):
         if self.exchange is None or self.exchange.request is None:
             return None
         return self.exchange.request.as_curl()
+
+    def _repr_html_(self) -> str:
+        return error_html(self)
 
 
 @attrs.frozen
@@ -224,6 +229,19 @@ class APITimeoutError(APIConnectionError, TimeoutError):
     """Which one."""
     after: float | None = None
     """Its length, in seconds."""
+
+
+def out_of_time(limit: Limit, after: float | None, host: str, phase: str) -> APITimeoutError:
+    """
+    The error for the *limit* that ran out *after* so many seconds, in that *phase*.
+    """
+    error = APITimeoutError(
+        f"The {limit} limit of {after:g} s ran out while {phase} ({host}). "
+        f"Give the call more with timeout=Timeout({limit}=...), or check the network."
+    )
+    error.limit = limit
+    error.after = after
+    return error
 
 
 class APIStatusError(AIStatsError):

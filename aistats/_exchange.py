@@ -14,7 +14,7 @@ from typing import Literal
 
 import attrs
 
-__all__ = ("Attempt", "Exchange", "Headers", "SentRequest", "Timing", "redact")
+__all__ = ("Attempt", "Exchange", "Headers", "SentRequest", "Timing", "Trace", "redact")
 
 Outcome = Literal["unsent", "ambiguous", "answered"]
 
@@ -98,6 +98,65 @@ class Attempt:
     """Why this attempt was not the last or failed, in words; `None` for one that went well."""
     wait: float = 0.0
     """Seconds that were waited after it, before the next."""
+
+
+@attrs.define
+class Trace:
+    """
+    The times of one attempt, by the loop's clock, and how far it got.
+    """
+
+    begun: float
+    connect_limit: float | None = None
+    """Of the call, in seconds: for the look-up of the host, which aiohttp does not limit."""
+    queue_start: float | None = None
+    queue_end: float | None = None
+    connect_start: float | None = None
+    connect_end: float | None = None
+    first_byte: float | None = None
+    is_sent: bool = False
+
+    @property
+    def outcome(self) -> Outcome:
+        """
+        How far the attempt got.
+        """
+        if self.first_byte is not None:
+            return "answered"
+        return "ambiguous" if self.is_sent else "unsent"
+
+    @property
+    def phase(self) -> str:
+        """
+        What the attempt is doing, in words.
+        """
+        if self.queue_start is not None and self.queue_end is None:
+            return "waiting for a free connection (see max_connections)"
+        if self.connect_start is not None and self.connect_end is None:
+            return "connecting"
+        return "waiting for an answer"
+
+    @property
+    def is_reused(self) -> bool:
+        """
+        Whether it went out on a connection that had been kept.
+        """
+        return self.is_sent and self.connect_start is None
+
+    def timing(self, call_begun: float, now: float) -> Timing:
+        """
+        The times as a user reads them.
+        """
+        return Timing(
+            queued=_span(self.queue_start, self.queue_end),
+            connect=_span(self.connect_start, self.connect_end),
+            first_byte=_span(self.begun, self.first_byte),
+            total=now - call_begun,
+        )
+
+
+def _span(start: float | None, end: float | None) -> float | None:
+    return None if start is None or end is None else end - start
 
 
 @attrs.frozen

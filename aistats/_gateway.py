@@ -18,7 +18,6 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import urlencode, urlsplit
 
-import anyio
 import attrs
 
 from ._errors import (
@@ -31,23 +30,24 @@ from ._errors import (
     Fault,
     RequestValidationError,
     StreamError,
+    out_of_time,
 )
-from ._exchange import Attempt, Exchange, SentRequest, redact
+from ._exchange import Attempt, Exchange, SentRequest, Trace, redact
 from ._json import is_mapping
-from ._limits import Limits, is_throttle
 from ._models import ChatCompletionsResponse
 from ._protocol import StreamDecoder, completion_from, status_error_from
 from ._request import build_request
-from ._retry import RetryBudget, RetryPolicy, retry_after
+from ._retry import RetryBudget, RetryPolicy, is_throttle, retry_after
 from ._stream import OpenedStream
 from ._timeout import Timeout
-from ._transport import Response, Trace, Transport, out_of_time
 from ._version import __version__
 
 if TYPE_CHECKING:
     import ssl
 
     import aiohttp
+
+    from ._transport import Response
 
 __all__ = ("MAX_RESPONSE_BYTES", "NOT_GIVEN", "Call", "Gateway", "NotGiven")
 
@@ -95,6 +95,10 @@ class Gateway:
         session: aiohttp.ClientSession | None,
         max_response_bytes: int,
     ) -> None:
+        # With the first client: asyncio and aiohttp take twice as long as all the rest to load.
+        from ._limits import Limits
+        from ._transport import Transport
+
         key, api_key = [api_key], None  # so that no traceback shows it
         self._authorization = _Secret.of(key.pop())
         self._session = session
@@ -163,7 +167,7 @@ class Gateway:
         """
         self.check_open()
         checked = build_request(request, params, stream=is_stream)
-        if faults := _header_faults("extra_headers", extra_headers or {}):
+        if extra_headers and (faults := _header_faults("extra_headers", extra_headers)):
             raise RequestValidationError(faults)
         # In place of a stream the gateway may answer with JSON: a whole completion, or an error.
         accept = "text/event-stream, application/json" if is_stream else "application/json"
@@ -261,7 +265,7 @@ class Call:
                 return result
             exchange.attempts = (*attempts, attrs.evolve(failed, wait=delay))
             _log.info("trying again in %.2f s: %s", delay, failed.reason)
-            await anyio.sleep(delay)
+            await self.gateway.transport.sleep(delay)
             now = time.monotonic()
 
     async def _place(self, this: _Attempt) -> int:
@@ -269,7 +273,7 @@ class Call:
         trace = this.trace
         trace.queue_start = trace.begun
         try:
-            with anyio.fail_after(self._remaining(this)):
+            with self.gateway.transport.within(self._remaining(this)):
                 ticket = await self.gateway.limits.start(pinned=self.is_pinned)
         except TimeoutError:
             phase = "waiting for the gateway to take more requests (see client.limits)"

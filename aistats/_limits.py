@@ -11,19 +11,17 @@ from __future__ import annotations
 
 import asyncio
 import math
-import os
 import random
 import threading
 import time
-import weakref
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from typing import Any, Final
 
-from ._errors import APIStatusError, ConfigurationError
-from ._wire import as_list, as_object, as_objects, as_string
+from ._errors import ConfigurationError
+from ._fork import inherit, watch_forks
 
-__all__ = ("Limits", "Pace", "Window", "estimated_tokens", "is_throttle")
+__all__ = ("Limits", "Pace", "Window", "estimated_tokens")
 
 LONGEST_COOLDOWN: Final = 60.0  # seconds; no `Retry-After` is obeyed for longer
 _FIRST_COOLDOWN = 0.05
@@ -33,30 +31,6 @@ _AFTER_KNEE = 0.9
 _SMALLEST_SAMPLE = 16
 _RECENT = 64
 _MOST_SLOW = 3
-_SPENT_CODES = frozenset({"key_limit_exceeded", "insufficient_quota"})
-
-
-def is_throttle(error: BaseException) -> bool:
-    """
-    Whether *error* says "not so fast": a 429, or a 502 for a provider that was rate-limited.
-
-    A quota that is used up is no throttle, although it comes as a 429: to wait doesn't help.
-    """
-    if not isinstance(error, APIStatusError) or error.code in _SPENT_CODES:
-        return False
-    if error.headers.get("x-should-retry", "").lower() == "false":
-        return False
-    if error.status != 502:
-        return error.status == 429
-    wire = as_object(error.body)
-    samples = as_objects(wire.get("failure_sample"))
-    if samples and all(sample.get("retryable") is False for sample in samples):
-        return False
-    category = as_string(as_object(wire.get("provider_failure_diagnostics")).get("category"))
-    if category:
-        return category == "rate_limited"
-    statuses = [*as_list(wire.get("failed_statuses")), *(each.get("status") for each in samples)]
-    return 429 in statuses
 
 
 class Window:
@@ -268,6 +242,8 @@ class Limits:
         dice: A random number from 0 to 1.
     """
 
+    __module__ = "aistats"
+
     __slots__ = (
         "__weakref__",
         "_alarms",
@@ -295,14 +271,13 @@ class Limits:
         self._window = Window(most)
         self._started = 0
         self._empty()
-        _all.add(self)
+        watch_forks(self)
 
     def begin_anew(self) -> None:
         """
         Forget who is under way and who waits: in a forked child, they are the parent's.
         """
-        # Kept, since to collect them would close what the parent uses yet.
-        _inherited.append((self._waiting, self._pinned_waiting, self._alarms))
+        inherit(self._waiting, self._pinned_waiting, self._alarms)
         self._empty()
 
     def _empty(self) -> None:
@@ -321,6 +296,13 @@ class Limits:
         How many requests may be under way at once, by what was learnt until now.
         """
         return self._window.limit
+
+    @property
+    def most(self) -> int:
+        """
+        What `concurrency` never exceeds.
+        """
+        return self._window.most
 
     @property
     def in_flight(self) -> int:
@@ -548,19 +530,6 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
         return asyncio.get_running_loop()
     except RuntimeError:
         return None
-
-
-_all: weakref.WeakSet[Limits] = weakref.WeakSet()
-_inherited: list[Any] = []
-
-
-def _begin_anew() -> None:
-    for limits in list(_all):
-        limits.begin_anew()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_begin_anew)
 
 
 class Pace:

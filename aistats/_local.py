@@ -91,6 +91,8 @@ class local:  # noqa: N801 - it is called as a function is, like `open`
             the message says what to do.
     """
 
+    __module__ = "aistats"
+
     def __init__(
         self,
         model: str | os.PathLike[str] | None = None,

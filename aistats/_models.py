@@ -16,6 +16,7 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
+from ._display import response_html
 from ._exchange import Attempt, Exchange, Headers, Timing
 from ._wire import (
     Wire,
@@ -749,8 +750,8 @@ class ChatCompletionChunk(_Answer):
             self._json = self._parse(self._line, self.text)
         return self._json
 
-    @_wire.setter
-    def _wire(self, wire: Wire) -> None:
+    @_wire.setter  # An attribute that can be read and set is what it is in the base, too.
+    def _wire(self, wire: Wire) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
         self._json = wire
 
     def __str__(self) -> str:
@@ -872,6 +873,9 @@ class ChatCompletionsResponse(_Answer):
         Where the time of the call went, in seconds.
         """
         return self._exchange.timing
+
+    def _repr_html_(self) -> str:
+        return response_html(self)
 
     def _shown(self) -> Wire:
         answers = [choice for choice in self._choices() if not is_thought(choice)]

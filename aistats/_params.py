@@ -16,8 +16,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
-from ._convert import Above, AnyOf, Between, Closed, Expected, Free, Length, Tagged
 from ._models import Message, ToolCall
+from ._rules import Above, AnyOf, Between, Closed, Expected, Free, Length, Tagged
 
 if sys.version_info >= (3, 11):
     from typing import NotRequired, TypedDict

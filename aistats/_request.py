@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import attrs
 import orjson
 
-from ._convert import FaultError, describe, scalar_test, structurer
 from ._errors import Fault, RequestValidationError
 from ._json import as_json, encode, is_mapping
 from ._params import ChatCompletionsParams
+from ._rules import FaultError, describe, scalar_test
 
 if TYPE_CHECKING:
     if sys.version_info >= (3, 11):
@@ -283,4 +283,6 @@ def _unknown(name: object) -> str:
 
 @cache
 def _structure_params() -> Callable[[Any], dict[str, Any]]:
+    from ._convert import structurer  # with it cattrs, which plain requests don't need
+
     return structurer(Annotated[ChatCompletionsParams, _WholeRequest()])

@@ -7,7 +7,6 @@ Nothing here reads a clock or rolls dice; both are arguments.
 
 from __future__ import annotations
 
-import email.utils
 from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from typing import Any
@@ -21,9 +20,9 @@ from ._errors import (
     APITimeoutError,
     ConfigurationError,
 )
-from ._wire import as_object, as_objects, as_string, is_list
+from ._wire import as_list, as_object, as_objects, as_string, is_list
 
-__all__ = ("RetryBudget", "RetryPolicy", "retry_after")
+__all__ = ("RetryBudget", "RetryPolicy", "is_throttle", "retry_after")
 
 _RETRIED_STATUSES = frozenset({408, 409, 425, 429, *range(500, 600)}) - {501, 505}
 _PERMANENT_CODES = frozenset(
@@ -182,8 +181,10 @@ def retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
     seconds = _seconds(value)
     if seconds is not None or value is None:
         return seconds
+    from email.utils import parsedate_to_datetime  # it takes longer to load than all of this
+
     try:
-        then = email.utils.parsedate_to_datetime(value)
+        then = parsedate_to_datetime(value)
     except (ValueError, OverflowError):
         return None
     if then.tzinfo is None:
@@ -197,3 +198,29 @@ def _seconds(value: str | None) -> float | None:
     except ValueError:
         return None
     return seconds if 0 <= seconds < float("inf") else None
+
+
+_SPENT_CODES = frozenset({"key_limit_exceeded", "insufficient_quota"})
+
+
+def is_throttle(error: BaseException) -> bool:
+    """
+    Whether *error* says "not so fast": a 429, or a 502 for a provider that was rate-limited.
+
+    A quota that is used up is no throttle, although it comes as a 429: to wait doesn't help.
+    """
+    if not isinstance(error, APIStatusError) or error.code in _SPENT_CODES:
+        return False
+    if error.headers.get("x-should-retry", "").lower() == "false":
+        return False
+    if error.status != 502:
+        return error.status == 429
+    wire = as_object(error.body)
+    samples = as_objects(wire.get("failure_sample"))
+    if samples and all(sample.get("retryable") is False for sample in samples):
+        return False
+    category = as_string(as_object(wire.get("provider_failure_diagnostics")).get("category"))
+    if category:
+        return category == "rate_limited"
+    statuses = [*as_list(wire.get("failed_statuses")), *(each.get("status") for each in samples)]
+    return 429 in statuses

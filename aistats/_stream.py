@@ -8,18 +8,22 @@ here, on the caller's side, so what crosses threads is bytes: everything that is
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import functools
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator
 from types import TracebackType
 from typing import Any, Protocol, TypeVar
 
 import attrs
 
+from ._display import error_html, stream_html
 from ._errors import AIStatsError, APIConnectionError, StreamError
 from ._exchange import Attempt, Exchange, Headers, Timing
 from ._models import ChatCompletionChunk, ChatCompletionsResponse
+from ._progress import LiveHTML, awake, in_notebook
 from ._protocol import NEED_DATA, Need, StreamDecoder
 from ._sse import Event
 
@@ -149,6 +153,29 @@ class _AnyStream:
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {self._state.value}>"
 
+    _how_to_show = "stream.show()"
+
+    def _repr_html_(self) -> str:
+        return self._html(self._how_to_show)
+
+    def _html(self, how_to_show: str = "") -> str:
+        response = self._opened.decoder.response() if self._opened else None
+        return stream_html(response, self._state.value, self._failure, how_to_show)
+
+    @contextlib.contextmanager
+    def _live(self) -> Generator[LiveHTML, None, None]:
+        live = LiveHTML(lambda: (self._html(), repr(self)))
+        try:
+            live.show()
+            yield live
+        except AIStatsError as error:
+            live.put(error_html(error), repr(error))
+            raise
+        except BaseException:
+            self._end(_State.CLOSED)  # interrupted between two reads, if it has not ended
+            live.show()
+            raise
+
     @property
     def _exchange(self) -> Exchange:
         return self._opened.exchange if self._opened else Exchange()
@@ -253,6 +280,14 @@ def _nothing() -> None:
     return None
 
 
+def _ready_chunks(decoder: StreamDecoder) -> int | Need | None:
+    # Takes all chunks that have arrived, and counts them.
+    count = 0
+    while isinstance(chunk := decoder.next_chunk(), ChatCompletionChunk):
+        count += 1
+    return count or chunk
+
+
 class AsyncStream(_AnyStream):
     """
     The chunks of one answer, as they come.
@@ -265,6 +300,8 @@ class AsyncStream(_AnyStream):
     out, and before the first chunk what `AsyncClient.generate_text` raises. What had arrived is in
     the error's `partial`.
     """
+
+    _how_to_show = "await stream.show()"
 
     def __aiter__(self) -> Self:
         return self
@@ -312,6 +349,27 @@ class AsyncStream(_AnyStream):
         while await self._next(StreamDecoder.next_chunk) is not None:
             pass
         return self._whole()
+
+    async def show(self) -> None:
+        """
+        Read the rest, and show it as it comes: in a notebook's cell the whole so far, anew at most
+        20 times a second; elsewhere the new text is printed.
+
+        `final_response()` returns it afterwards.
+        """
+        if in_notebook():
+            import asyncio  # it has long been loaded by whoever runs this
+
+            with self._live() as live, awake():
+                is_open = True
+                while is_open:
+                    is_open = await self._next(_ready_chunks) is not None
+                    await asyncio.sleep(live.wait())
+                    live.show()
+            return
+        async for text in self.text_deltas():
+            print(text, end="", flush=True)
+        print(flush=True)
 
     async def aclose(self) -> None:
         """
@@ -395,6 +453,33 @@ class Stream(_AnyStream):
         while self._next(StreamDecoder.next_chunk) is not None:
             pass
         return self._whole()
+
+    def show(self) -> None:
+        """
+        Read the rest, and show it as it comes: in a notebook's cell the whole so far, anew at most
+        20 times a second; elsewhere the new text is printed. A stream that is a cell's last value
+        is shown so.
+
+        `final_response()` returns it afterwards.
+        """
+        if in_notebook():
+            with self._live() as live:
+                is_open = True
+                while is_open:
+                    is_open = self._next(_ready_chunks) is not None
+                    time.sleep(live.wait())
+                    live.show()
+            return
+        for text in self.text_deltas():
+            print(text, end="", flush=True)
+        print(flush=True)
+
+    def _ipython_display_(self) -> None:
+        if not in_notebook() or self._state not in (_State.NEW, _State.OPEN):
+            raise NotImplementedError  # so IPython asks the other methods
+        # The cell shows the error, too. From here IPython would show its own insides with it.
+        with contextlib.suppress(AIStatsError):
+            self.show()
 
     def close(self) -> None:
         """

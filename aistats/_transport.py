@@ -28,6 +28,7 @@ import urllib.request
 import weakref
 from collections.abc import AsyncGenerator, Mapping
 from concurrent.futures import Future
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from typing import Any
 
@@ -42,83 +43,18 @@ from yarl import URL
 from ._errors import (
     APIConnectionError,
     APIResponseError,
-    APITimeoutError,
     ConfigurationError,
-    Limit,
+    out_of_time,
 )
-from ._exchange import Outcome, Timing
+from ._exchange import Trace
+from ._fork import inherit, watch_forks
 from ._timeout import Timeout
 
-__all__ = ("Response", "Trace", "Transport", "out_of_time")
+__all__ = ("Response", "Transport")
 
-# The first call would import these, and a fork in the middle of an import leaves the child with one
+# The first call would import it, and a fork in the middle of an import leaves the child with one
 # that never ends.
-for _name in ("anyio._backends._asyncio", "encodings.idna"):
-    with contextlib.suppress(ImportError):
-        importlib.import_module(_name)
-
-# What a forked child has of its parent's pools. They are kept, since to collect them would be to
-# close them, and closing would speak to the parent's peers; and they are never used.
-_inherited: list[Any] = []
-
-
-@attrs.define
-class Trace:
-    """
-    The times of one attempt, by the loop's clock, and how far it got.
-    """
-
-    begun: float
-    connect_limit: float | None = None
-    """Of the call, in seconds: for the look-up of the host, which aiohttp does not limit."""
-    queue_start: float | None = None
-    queue_end: float | None = None
-    connect_start: float | None = None
-    connect_end: float | None = None
-    first_byte: float | None = None
-    is_sent: bool = False
-
-    @property
-    def outcome(self) -> Outcome:
-        """
-        How far the attempt got.
-        """
-        if self.first_byte is not None:
-            return "answered"
-        return "ambiguous" if self.is_sent else "unsent"
-
-    @property
-    def phase(self) -> str:
-        """
-        What the attempt is doing, in words.
-        """
-        if self.queue_start is not None and self.queue_end is None:
-            return "waiting for a free connection (see max_connections)"
-        if self.connect_start is not None and self.connect_end is None:
-            return "connecting"
-        return "waiting for an answer"
-
-    @property
-    def is_reused(self) -> bool:
-        """
-        Whether it went out on a connection that had been kept.
-        """
-        return self.is_sent and self.connect_start is None
-
-    def timing(self, call_begun: float, now: float) -> Timing:
-        """
-        The times as a user reads them.
-        """
-        return Timing(
-            queued=_span(self.queue_start, self.queue_end),
-            connect=_span(self.connect_start, self.connect_end),
-            first_byte=_span(self.begun, self.first_byte),
-            total=now - call_begun,
-        )
-
-
-def _span(start: float | None, end: float | None) -> float | None:
-    return None if start is None or end is None else end - start
+importlib.import_module("encodings.idna")
 
 
 class Transport:
@@ -142,7 +78,7 @@ class Transport:
         self._max_connections = max_connections
         self._ssl_context = ssl_context
         self._session = session
-        self._pid = os.getpid()
+        watch_forks(self)
         self._pools: dict[asyncio.AbstractEventLoop, _Pool] = {}
         # Answers that are being read on connections of the user's session.
         self._lent: set[aiohttp.ClientResponse] = set()
@@ -180,7 +116,11 @@ class Transport:
             APIConnectionError: No answer came.
             ConfigurationError: The user's session is closed, or is another loop's.
         """
-        session, proxy, responses = await self._open()
+        if self._session is not None:
+            session, proxy, responses = self._session, None, self._lent
+        else:
+            pool = self._pools.get(asyncio.get_running_loop()) or await self._open()
+            session, proxy, responses = pool.session, pool.proxy, pool.responses
         failure: Exception
         trace.connect_limit = timeout.connect
         _sending.set(trace)
@@ -217,6 +157,17 @@ class Transport:
         finally:
             del failure  # a cycle through its traceback
 
+    # To wait is the loop's business, too, and only this module is loaded with it.
+    sleep = staticmethod(asyncio.sleep)
+
+    def within(self, seconds: float | None) -> AbstractContextManager[object]:
+        """
+        A context in which waiting ends after so many *seconds*, with `TimeoutError`.
+        """
+        import anyio  # It is slow to load, and only a client that is held back needs it.
+
+        return anyio.fail_after(seconds)
+
     def _whom(self, proxy: str | None) -> str:
         return self.host if proxy is None else f"{self.host}, by way of a proxy of the environment,"
 
@@ -250,32 +201,28 @@ class Transport:
             self._prepared[key] = merged
         return merged
 
-    async def _open(self) -> tuple[aiohttp.ClientSession, str | None, set[aiohttp.ClientResponse]]:
-        if self._session is not None:
-            return self._session, None, self._lent
-        if self._pid != os.getpid():
-            _inherited.append(self._pools)
-            self._pools = {}
-            self._pid = os.getpid()
+    def begin_anew(self) -> None:
+        """
+        In a forked child: the pools are the parent's.
+        """
+        inherit(self._pools, self._lent)
+        self._pools, self._lent = {}, set()
+
+    async def _open(self) -> _Pool:
         loop = asyncio.get_running_loop()
-        pool = self._pools.get(loop)
-        if pool is None:
-            self._pools = {
-                other: kept for other, kept in self._pools.items() if not other.is_closed()
-            }
-            responses: set[aiohttp.ClientResponse] = set()
-            lock = asyncio.Lock()
-            life = _session_life(self._max_connections, self._ssl_context, responses, lock)
-            # The generator's first step does not wait for anything, so no other task can get here
-            # meanwhile.
-            session = await life.__anext__()
-            pool = _Pool(life, session, _environment_proxy(self._url), responses)
-            finalizer = weakref.finalize(
-                pool, _drop, loop, os.getpid(), life, session, responses, lock
-            )
-            finalizer.atexit = False
-            self._pools[loop] = pool
-        return pool.session, pool.proxy, pool.responses
+        self._pools = {other: kept for other, kept in self._pools.items() if not other.is_closed()}
+        proxy = _environment_proxy(self._url)
+        responses: set[aiohttp.ClientResponse] = set()
+        lock = asyncio.Lock()
+        life = _session_life(self._max_connections, self._ssl_context, responses, lock)
+        # The generator's first step does not wait for anything, so no other task can get here
+        # meanwhile.
+        session = await life.__anext__()
+        pool = _Pool(life, session, proxy, responses)
+        finalizer = weakref.finalize(pool, _drop, loop, os.getpid(), life, session, responses, lock)
+        finalizer.atexit = False
+        self._pools[loop] = pool
+        return pool
 
 
 @attrs.define(eq=False)
@@ -326,7 +273,7 @@ def _drop(
     # it in a task that the end of the loop does not wait for. It lives on until it is closed, so a
     # loop that ends meanwhile closes it.
     if pid != os.getpid():
-        _inherited.append((life, session))
+        inherit(life, session)
         return
     with contextlib.suppress(RuntimeError):  # the loop is closed, and has closed it before
         loop.call_soon_threadsafe(_end, loop, life, *session)
@@ -363,6 +310,8 @@ class _Connector(aiohttp.TCPConnector):
     something came that nobody had asked for: it would be taken for the answer to the next request.
     """
 
+    _notes: list[aiohttp.tracing.Trace] | None = None
+
     async def connect(
         self, req: aiohttp.ClientRequest, traces: list[Any], timeout: aiohttp.ClientTimeout
     ) -> Connection:
@@ -370,7 +319,8 @@ class _Connector(aiohttp.TCPConnector):
         A connection that is free and clean.
         """
         # A trace of the session would see the whole request, and cost it a tenth.
-        traces = [aiohttp.tracing.Trace(req.session, _NOTES, _NOTHING)]
+        traces = self._notes or [aiohttp.tracing.Trace(req.session, _NOTES, _NOTHING)]
+        self._notes = traces
         while True:
             connection = await super().connect(req, traces, timeout)
             if connection.protocol is None or not connection.protocol.should_close:
@@ -565,19 +515,6 @@ def _in_words(error: BaseException, host: str) -> str:
 _TRY_AGAIN = "Try again; if it goes on, check base_url and the network."
 
 
-def out_of_time(limit: Limit, after: float | None, host: str, phase: str) -> APITimeoutError:
-    """
-    The error for the *limit* that ran out *after* so many seconds, in that *phase*.
-    """
-    error = APITimeoutError(
-        f"The {limit} limit of {after:g} s ran out while {phase} ({host}). "
-        f"Give the call more with timeout=Timeout({limit}=...), or check the network."
-    )
-    error.limit = limit
-    error.after = after
-    return error
-
-
 class Response:
     """
     One answer, whose body is read as it comes.
@@ -594,7 +531,6 @@ class Response:
     ) -> None:
         self.status = raw.status
         self.raw_headers = raw.raw_headers
-        self.content_type = raw.content_type
         self._raw = raw
         self._host = host
         self._timeout = timeout
@@ -605,6 +541,13 @@ class Response:
         responses.add(raw)
         _tell_of_the_end(raw)
         self._is_open = True
+
+    @property
+    def content_type(self) -> str:
+        """
+        What kind of body it has, without parameters.
+        """
+        return self._raw.content_type
 
     async def receive(self, *, fresh: bool = True) -> bytes:
         """

@@ -220,9 +220,9 @@ def _getter(name: str, annotation: Any) -> Callable[[Any], Any]:
 def _list_getter(name: str, item: Any) -> Callable[[Any], list[Any]]:
     if item not in _SCALARS:
 
-        def views(self: WireObject) -> list[Any]:
+        def views(self: Any) -> list[Any]:
             value = self._wire.get(name)
-            if isinstance(value, list) and len(value) == 1 and isinstance(value[0], dict):
+            if is_list(value) and len(value) == 1 and isinstance(value[0], dict):
                 return [item(value[0])]  # a chunk's choices: half the time of what follows
             return [item(each) for each in as_objects(value)]
 

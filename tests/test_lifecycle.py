@@ -186,7 +186,7 @@ thread.join()
 
 
 def test_first_calls_import_nothing(script: RunScript, gateway: Gateway) -> None:
-    """A call imports no module, since a fork meanwhile would leave the child with half of one."""
+    """A plain call imports nothing: a fork meanwhile would leave the child with half a module."""
     gateway.reply({"error": "busy"}, 503, {"retry-after-ms": "1"})
     url = gateway.url.replace("127.0.0.1", "localhost")
     output = script(
@@ -194,14 +194,15 @@ def test_first_calls_import_nothing(script: RunScript, gateway: Gateway) -> None
 import asyncio, sys
 import aistats
 
+client, async_client = aistats.Client(base_url="{url}"), aistats.AsyncClient(base_url="{url}")
 modules = set(sys.modules)
-with aistats.Client(base_url="{url}") as client:
+with client:
     client.generate_text(model="m", messages="Hi")
     client.stream_text(model="m", messages="Hi").final_response()
 
 async def main():
-    async with aistats.AsyncClient(base_url="{url}") as client:
-        await client.generate_text(model="m", messages="Hi")
+    async with async_client:
+        await async_client.generate_text(model="m", messages="Hi")
 
 asyncio.run(main())
 print(sorted(set(sys.modules) - modules))

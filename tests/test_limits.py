@@ -25,8 +25,9 @@ from servers import Gate, Gateway, auntil, error_body, story
 import aistats
 from aistats import APIConnectionError, APIStatusError, ConfigurationError
 from aistats._exchange import Exchange
-from aistats._limits import LONGEST_COOLDOWN, Limits, Pace, estimated_tokens, is_throttle
+from aistats._limits import LONGEST_COOLDOWN, Limits, Pace, estimated_tokens
 from aistats._protocol import status_error_from
+from aistats._retry import is_throttle
 
 quick = settings(deadline=None, max_examples=200)
 Connect = Callable[..., Caller]

@@ -27,13 +27,15 @@ MODULES = sorted(path.stem for path in FOLDER.glob("*.py"))
 
 # Who may import whom: modules of the rows above one's own only.
 LAYERS = (
-    ("_wire", "_exchange", "_sse", "_version"),
-    ("_errors", "_models", "_anthropic", "_pattern"),
-    ("_json", "_timeout", "_retry", "_limits", "_assembly"),
-    ("_convert", "_protocol", "_transport"),
-    ("_params", "_stream"),
+    ("_wire", "_exchange", "_fork", "_sse", "_version", "_display"),
+    ("_errors", "_models", "_anthropic", "_pattern", "_progress"),
+    ("_json", "_timeout", "_retry", "_limits", "_loop", "_assembly", "_checkpoint"),
+    ("_rules", "_protocol", "_transport"),
+    ("_convert", "_params", "_stream"),
     ("_request", "types"),
-    ("_gateway",),
+    ("_gateway", "_outcome"),
+    ("_rows",),
+    ("_map",),
     ("_client", "_sync"),
     ("_local",),
     ("__init__",),
@@ -42,7 +44,17 @@ LAYERS = (
 )
 PURE = (
     *("_wire", "_exchange", "_sse", "_errors", "_models", "_anthropic", "_json", "_timeout"),
-    *("_retry", "_pattern", "_assembly", "_convert", "_protocol", "_params", "_request"),
+    *(
+        "_display",
+        "_retry",
+        "_pattern",
+        "_assembly",
+        "_convert",
+        "_protocol",
+        "_rules",
+        "_params",
+        "_request",
+    ),
 )
 
 # What does I/O, reads a clock or the environment, rolls dice, or waits.
@@ -182,8 +194,10 @@ def public_names(of: ModuleType) -> set[str]:
     """
     return {
         name
-        for name, value in vars(of).items()
-        if not name.startswith("_") and not isinstance(value, ModuleType) and name != "annotations"
+        for name in dir(of)
+        if not name.startswith("_")
+        and not isinstance(getattr(of, name), ModuleType)
+        and name != "annotations"
     }
 
 

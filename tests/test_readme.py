@@ -89,10 +89,11 @@ def run(name: str) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _environment(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+def _environment(gateway: Gateway, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """
-    The environment has a key and leads to the gateway on loopback.
+    The environment has a key and leads to the gateway on loopback; files go to the test's folder.
     """
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("AI_STATS_API_KEY", KEY)
     monkeypatch.setenv("AI_STATS_BASE_URL", gateway.url)
 
@@ -180,6 +181,22 @@ def test_the_documented_asynchronous_calls(gateway: Gateway, capsys: pytest.Capt
     assert [seen.json["messages"][0]["content"] for seen in gateway.requests] == [
         "Say hi",
         "Stream a story",
+    ]
+
+
+def test_the_documented_runs(gateway: Gateway, capsys: pytest.CaptureFixture[str]):
+    """
+    The programs print the answers in input order; the first one's file has them.
+    """
+    run("Many requests at once 1")
+    texts, numbers = capsys.readouterr().out.splitlines()
+
+    assert texts == "['Classify: A fine lamp.', 'Classify: It broke.']"
+    assert numbers.startswith("30 0 ")
+    assert len(Path("reviews.jsonl").read_bytes().splitlines()) == 1 + 2
+    run("Many requests at once 2")
+    assert capsys.readouterr().out.splitlines() == [
+        f"{number} What is {number} squared?" for number in range(100)
     ]
 
 

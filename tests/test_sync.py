@@ -29,7 +29,7 @@ from servers import (
 )
 
 import aistats
-from aistats._sync import _LoopThread
+from aistats._loop import LoopThread
 
 HI: dict[str, Any] = {"model": "openai/gpt-5-nano", "messages": "Hi"}
 
@@ -105,13 +105,13 @@ def hops(monkeypatch: pytest.MonkeyPatch) -> list[Callable[..., object]]:
     What the clients had run on the event loop, call by call.
     """
     calls: list[Callable[..., object]] = []
-    run = _LoopThread.run
+    run = LoopThread.run
 
-    def counting(self: _LoopThread, step: Any) -> Any:
+    def counting(self: LoopThread, step: Any) -> Any:
         calls.append(step)
         return run(self, step)
 
-    monkeypatch.setattr(_LoopThread, "run", counting)
+    monkeypatch.setattr(LoopThread, "run", counting)
     return calls
 
 

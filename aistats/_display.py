@@ -1,0 +1,410 @@
+"""
+How answers, streams, errors and runs look in a notebook: values in, HTML out.
+
+What a model, a provider or the gateway wrote is not to be trusted. All of it goes through `_escape`
+before it stands in the page, nothing of it ever becomes an attribute or an address, and characters
+that could turn the order of the page around are shown by their numbers. There are no scripts and no
+style sheets, and nothing is fetched. Colours are those of the page, so that it is readable in light
+and in dark ones; what is ours is grey, half transparent, or a thin line.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from decimal import Decimal
+
+    from ._errors import AIStatsError
+    from ._exchange import Attempt, Timing
+    from ._models import ChatCompletionsResponse, ToolCall, Usage
+    from ._outcome import Outcome, Progress
+
+__all__ = (
+    "error_html",
+    "progress_figures",
+    "progress_html",
+    "response_html",
+    "run_html",
+    "stream_html",
+)
+
+# A page with more of it gets slow, and nobody reads it there.
+_LONGEST = 100_000
+_ROWS = 10
+
+_BLUE, _RED, _GREY = "#4c8bf5", "#d9534f", "rgba(128,128,128,.55)"
+_BOX = "border:1px solid rgba(128,128,128,.35);border-radius:4px"
+_AS_WRITTEN = "white-space:pre-wrap;overflow-wrap:anywhere"
+_CODE = "font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;font-size:.92em"
+_SHADE = "background:rgba(128,128,128,.13)"
+_CELL = "padding:.15em .8em .15em 0;text-align:left;vertical-align:top;border:0"
+
+
+def response_html(response: ChatCompletionsResponse) -> str:
+    """
+    A whole answer: its text, the thought folded, the calls, usage, cost and timing.
+    """
+    return _card(_answer(response), _facts(response), _BLUE)
+
+
+def stream_html(
+    response: ChatCompletionsResponse | None, state: str, failure: str, how_to_show: str
+) -> str:
+    """
+    A stream: what has arrived, and how it stands.
+
+    Args:
+        response: What has arrived; `None` before the request went out.
+        state: `new`, `open`, `done`, `failed` or `closed`.
+        failure: Why it failed.
+        how_to_show: What shows it live, for one that has not ended; `""` where it is shown so.
+    """
+    notes = {
+        "new": "Waiting for the answer …",
+        "open": "The answer is still coming …",
+        "failed": f"The stream failed: {failure}",
+        "closed": "The stream was closed before its end.",
+    }
+    note = notes.get(state, "")
+    if how_to_show and state in ("new", "open"):
+        begun = "It has begun" if state == "open" else "The request goes out when it is first used"
+        note = f"A stream that has not ended. {begun}; {how_to_show} shows it live."
+    parts = [_answer(response)] if response is not None else []
+    parts.append(_note(note))
+    colour = {"done": _BLUE, "failed": _RED}.get(state, _GREY)
+    return _card("".join(parts), _facts(response) if response is not None else [], colour)
+
+
+def error_html(error: AIStatsError) -> str:
+    """
+    An error: its kind, its message, each attempt, and what had arrived.
+    """
+    status, code = error.status, getattr(error, "code", None)
+    retry_after = getattr(error, "retry_after", None)
+    facts = [
+        f"status {status}" if status is not None else "",
+        f"code {_escape(code)}" if code else "",
+        f"retry after {_seconds(retry_after)}" if retry_after is not None else "",
+        *_call_facts(error.timing, error.attempts, error.request_id),
+    ]
+    message = "\n".join([str(error), *getattr(error, "__notes__", ())])
+    kind = f"<strong>{_escape(type(error).__name__)}</strong>"
+    parts = [f'<div style="margin-bottom:.3em">{kind}</div>{_plain(message)}']
+    if len(error.attempts) > 1:
+        rows = [
+            (str(number), attempt.reason or "", f"then waited {_seconds(attempt.wait)}")
+            if attempt.wait
+            else (str(number), attempt.reason or "", "")
+            for number, attempt in enumerate(error.attempts, 1)
+        ]
+        parts.append(_folded(f"{len(rows)} attempts", _table(rows)))
+    if error.partial is not None:
+        parts.append(_folded("What had arrived", _answer(error.partial), is_open=True))
+    return _card("".join(parts), facts, _RED)
+
+
+def progress_figures(progress: Progress) -> list[tuple[str, str]]:
+    """
+    The numbers of a run as pairs of a word and a value, those left out that are not known.
+    """
+    known = progress.total is not None
+    done = f"{progress.done:,} of {progress.total:,}" if known else f"{progress.done:,}"
+    figures = [
+        ("done", done),
+        ("failed", f"{progress.failed:,}"),
+        ("cached", f"{progress.cached:,}" if progress.cached else ""),
+        ("in flight", f"{progress.in_flight:,} of {progress.concurrency:,}"),
+        ("requests/s", f"{progress.requests_per_second:,.1f}"),
+        ("tokens/s", f"{progress.tokens_per_second:,.0f}"),
+        ("cost", _money(progress.cost)),
+        ("left", _duration(progress.eta or None)),
+        ("p50", _seconds(progress.p50)),
+        ("p95", _seconds(progress.p95)),
+        ("429s", f"{progress.throttled:,}"),
+    ]
+    return [(word, value) for word, value in figures if value]
+
+
+def progress_html(progress: Progress) -> str:
+    """
+    A run's progress: a bar where it is known how much there is, and a table of the numbers.
+    """
+    return _card(_progress(progress), [], _RED if progress.failed else _BLUE)
+
+
+def run_html(
+    progress: Progress, stopped: str | None, usage: Usage | None, outcomes: Sequence[Outcome]
+) -> str:
+    """
+    A run: its progress, why it stopped, and the first of its failures and of its answers, folded.
+
+    Args:
+        progress: Where it stands.
+        stopped: Why it ended early, if it did.
+        usage: The tokens of all of it.
+        outcomes: Those that were kept.
+    """
+    failures = [each for each in outcomes if not each.ok]
+    answers = [each for each in outcomes if each.ok]
+    parts = [
+        _progress(progress),
+        _note(f"Stopped: {stopped}" if stopped else ""),
+        _first(failures, "failure", is_open=True),
+        _first(answers, "answer", is_open=False),
+    ]
+    facts = [_tokens(usage)] if usage is not None else []
+    return _card("".join(parts), facts, _RED if progress.failed or stopped else _BLUE)
+
+
+def _first(outcomes: Sequence[Outcome], word: str, *, is_open: bool) -> str:
+    if not outcomes:
+        return ""
+    rows = [
+        (f"{each.index:,}", (each.text or "") if each.ok else _in_a_line(each.error))
+        for each in outcomes[:_ROWS]
+    ]
+    title = f"{len(outcomes):,} {word}{'' if len(outcomes) == 1 else 's'}"
+    if len(outcomes) > _ROWS:
+        title += f", the first {_ROWS}"
+    return _folded(title, _table(rows), is_open=is_open)
+
+
+def _in_a_line(error: Exception | None) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def _progress(progress: Progress) -> str:
+    figures = progress_figures(progress)
+    bar = ""
+    if progress.total:
+        failed = min(1.0, progress.failed / progress.total)
+        good = min(1.0 - failed, max(0, progress.done - progress.failed) / progress.total)
+        bar = (
+            f'<div style="display:flex;height:.5em;margin-bottom:.5em;overflow:hidden;{_BOX};'
+            f'{_SHADE}">{_stripe(_BLUE, good)}{_stripe(_RED, failed)}</div>'
+        )
+    heads = "".join(
+        f'<th style="{_CELL};opacity:.7;font-weight:normal">{_escape(word)}</th>'
+        for word, _ in figures
+    )
+    cells = "".join(
+        f'<td style="{_CELL};white-space:nowrap;font-variant-numeric:tabular-nums">'
+        f"{_escape(value)}</td>"
+        for _, value in figures
+    )
+    rows = "".join(f'<tr style="background:none">{row}</tr>' for row in (heads, cells))
+    table = f'<table style="border-collapse:collapse;border:0;margin:0">{rows}</table>'
+    return f'{bar}<div style="overflow-x:auto">{table}</div>'
+
+
+# --- the parts of an answer ---
+
+
+def _answer(response: ChatCompletionsResponse) -> str:
+    text, thought, refusal = response.text, response.reasoning, response.message.refusal
+    parts: list[str] = []
+    if thought:
+        # While nothing else is there, it is what there is to see.
+        words = f"Reasoning ({len(thought):,} characters)"
+        parts.append(_folded(words, _plain(thought), is_open=not text))
+    if text:
+        parts.append(_rendered(text))
+    if refusal:
+        parts.append(f"<strong>Refused</strong>{_plain(refusal)}")
+    parts += [_call(call, "Tool call") for call in response.tool_calls]
+    parts += [_call(call, "Run by the gateway") for call in response.server_tool_calls]
+    return "".join(parts) or '<span style="opacity:.7">No text.</span>'
+
+
+def _call(call: ToolCall, what: str) -> str:
+    written = f"{call.name or '?'}({call.arguments})"
+    return (
+        f'<div style="margin-top:.4em"><span style="opacity:.7">{what}</span> '
+        f'<code dir="ltr" style="{_CODE};{_SHADE};{_AS_WRITTEN};padding:.1em .3em;color:inherit">'
+        f"{_shortened(written)}</code></div>"
+    )
+
+
+def _facts(response: ChatCompletionsResponse) -> list[str]:
+    choices, reason = len(response.choices), response.finish_reason
+    thoughts = sum(choice.is_thought for choice in response.choices)
+    usage = response.usage
+    return [
+        _escape(response.model or ""),
+        f"{choices - thoughts} choices, one is shown" if choices - thoughts > 1 else "",
+        f"finish: {_escape(reason)}" if reason else "",
+        _tokens(usage) if usage is not None else "",
+        _money(usage.cost) if usage is not None else "",
+        *_call_facts(response.timing, response.attempts, response.request_id),
+    ]
+
+
+def _call_facts(
+    timing: Timing, attempts: Sequence[Attempt], request_id: str | None
+) -> Iterable[str]:
+    yield _seconds(timing.total)
+    yield f"first byte {_seconds(timing.first_byte)}" if timing.first_byte is not None else ""
+    yield f"{len(attempts)} attempts" if len(attempts) > 1 else ""
+    yield _escape(request_id or "")
+
+
+def _tokens(usage: Usage) -> str:
+    prompt, completion, total = usage.prompt_tokens, usage.completion_tokens, usage.total_tokens
+    if prompt is None or completion is None:
+        return "" if total is None else f"{total:,} tokens"
+    details = usage.completion_tokens_details
+    thought = details.reasoning_tokens if details is not None else None
+    of_it = f" ({thought:,} of them reasoning)" if thought else ""
+    return f"{prompt:,} + {completion:,} tokens{of_it}"
+
+
+# --- text ---
+
+# Other controls than tab and line feed, marks that turn the order of what follows, and half
+# surrogates, which no page can hold.
+_UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def _escape(text: object) -> str:
+    # Quotes, too, so that it would do in an attribute, where none of it is put.
+    shown = _UNSEEN.sub(lambda found: f"[U+{ord(found[0]):04X}]", str(text).replace("\r\n", "\n"))
+    return html.escape(shown, quote=True)
+
+
+def _shortened(text: str, longest: int = _LONGEST) -> str:
+    if len(text) <= longest:
+        return _escape(text)
+    rest = f"… {len(text) - longest:,} more characters"
+    return f'{_escape(text[:longest])}<em style="opacity:.7">{rest}</em>'
+
+
+def _plain(text: str) -> str:
+    return f'<div dir="auto" style="{_AS_WRITTEN};unicode-bidi:isolate">{_shortened(text)}</div>'
+
+
+_FENCE = re.compile(r"^ {0,3}```.*$", re.MULTILINE)
+
+
+def _rendered(text: str) -> str:
+    """
+    *text* with the little of Markdown that reads badly raw: fenced code, inline code, headings and
+    bold.
+
+    Everything else stays as it was written, links and images among it: they would be addresses.
+    """
+    shown = text if len(text) <= _LONGEST else text[:_LONGEST]
+    blocks: list[str] = []
+    # Outside and inside of fences by turns; the last fence may be open yet.
+    for number, block in enumerate(_FENCE.split(shown)):
+        if number % 2:
+            blocks.append(
+                f'<pre dir="ltr" style="{_CODE};{_SHADE};{_AS_WRITTEN};padding:.5em .7em;'
+                f'margin:.4em 0;border-radius:4px;color:inherit">{_escape(block.strip(chr(10)))}'
+                "</pre>"
+            )
+        elif block.strip():
+            words = _emphasis(_escape(block.strip("\n")))
+            blocks.append(
+                f'<div dir="auto" style="{_AS_WRITTEN};unicode-bidi:plaintext">{words}</div>'
+            )
+    if len(text) > _LONGEST:
+        blocks.append(_note(f"… {len(text) - _LONGEST:,} more characters"))
+    return "".join(blocks)
+
+
+# Each pattern stops at the first character that its piece can't hold, so none takes long. They
+# look at text that is escaped already, and put tags without attributes of its making around it.
+_INLINE_CODE = re.compile(r"(`[^`\n]+`)")
+_BOLD = re.compile(r"\*\*([^*\n]+)\*\*")
+_HEADING = re.compile(r"^#{1,6} +(.*)$", re.MULTILINE)
+
+
+def _emphasis(escaped: str) -> str:
+    pieces: list[str] = []
+    for number, piece in enumerate(_INLINE_CODE.split(escaped)):
+        if number % 2:
+            style = f"{_CODE};{_SHADE};padding:.05em .25em;border-radius:3px;color:inherit"
+            pieces.append(f'<code style="{style}">{piece[1:-1]}</code>')
+        else:
+            bold = _BOLD.sub(r"<strong>\1</strong>", piece)
+            pieces.append(_HEADING.sub(r"<strong>\1</strong>", bold))
+    return "".join(pieces)
+
+
+# --- numbers; `""` for what is not known ---
+
+
+def _seconds(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
+    return f"{seconds * 1000:,.0f} ms" if seconds < 0.9995 else f"{seconds:,.1f} s"
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def _money(usd: Decimal | None) -> str:
+    # Two digits that say something, and never fewer than cents.
+    if usd is None:
+        return ""
+    places = 2 if not usd or usd >= 1 else max(2, 1 - usd.adjusted())
+    return f"${usd:,.{places}f}"
+
+
+# --- boxes ---
+
+
+def _card(content: str, facts: Iterable[str], colour: str) -> str:
+    """
+    A box about *content*, which is HTML, as the *facts* below it are; empty facts are left out.
+    """
+    line = " · ".join(f"<bdi>{fact}</bdi>" for fact in facts if fact)
+    footer = f'<div style="margin-top:.5em;font-size:.85em;opacity:.7">{line}</div>' if line else ""
+    return (
+        f'<div style="{_BOX};border-left:4px solid {colour};padding:.6em .9em;margin:.2em 0;'
+        f'max-width:60em;line-height:1.45;overflow:hidden">{content}{footer}</div>'
+    )
+
+
+def _note(text: str) -> str:
+    if not text:
+        return ""
+    return (
+        f'<div dir="auto" style="{_AS_WRITTEN};unicode-bidi:isolate;margin-top:.4em;'
+        f'font-style:italic;opacity:.8">{_shortened(text)}</div>'
+    )
+
+
+def _folded(title: str, content: str, *, is_open: bool = False) -> str:
+    return (
+        f'<details{" open" if is_open else ""} style="margin:.3em 0">'
+        f'<summary style="cursor:pointer;opacity:.7">{_escape(title)}</summary>'
+        f'<div style="border-left:2px solid rgba(128,128,128,.35);padding-left:.8em;margin:.3em 0">'
+        f"{content}</div></details>"
+    )
+
+
+def _table(rows: Iterable[Sequence[str]]) -> str:
+    lines = "".join(
+        '<tr style="background:none">'
+        + "".join(
+            f'<td style="{_CELL};{_AS_WRITTEN}"><bdi>{_shortened(cell, 300)}</bdi></td>'
+            for cell in row
+        )
+        + "</tr>"
+        for row in rows
+    )
+    return f'<table style="border-collapse:collapse;border:0;margin:.3em 0">{lines}</table>'
+
+
+def _stripe(colour: str, share: float) -> str:
+    return f'<div style="width:{share:.2%};background:{colour}"></div>'

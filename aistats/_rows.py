@@ -1,0 +1,411 @@
+"""
+Where the rows of a run come from, and how they become requests.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections import Counter, deque
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import attrs
+import orjson
+
+from ._checkpoint import canonical, hash_of, request_hash
+from ._errors import (
+    AIStatsError,
+    APIConnectionError,
+    APIResponseError,
+    APIStatusError,
+    APITimeoutError,
+    ConfigurationError,
+    Fault,
+    RequestValidationError,
+)
+from ._exchange import Attempt
+from ._gateway import Call, Gateway, NotGiven
+from ._json import is_list_like, is_mapping
+from ._outcome import Progress
+from ._request import ChatCompletionsRequest, build_request, checked_request
+from ._retry import RetryPolicy, is_throttle
+
+if TYPE_CHECKING:
+    from ._timeout import Timeout
+
+__all__ = ("Budget", "Item", "Plan", "Row", "Rows", "Source")
+
+Rows = Iterable[Any] | AsyncIterable[Any]
+Row = tuple[int, Any, str | None]  # its index, the row, its key if it had one
+
+_END: Final = object()
+
+
+def _positive(_budget: object, attribute: attrs.Attribute[Any], value: Any) -> None:
+    is_number = isinstance(value, int | float | Decimal) and not isinstance(value, bool)
+    if value is not None and not (is_number and value > 0):
+        raise ConfigurationError(f"budget: {attribute.name} must be above 0; not {value!r}")
+
+
+@attrs.frozen(kw_only=True)
+class Budget:
+    """
+    What a run may use up; `None` is no limit.
+
+    Once it has used up one of them, it starts no more requests. Those under way are finished, so it
+    may end a little above.
+    """
+
+    __module__ = "aistats"
+
+    usd: float | Decimal | None = attrs.field(default=None, validator=_positive)
+    """US dollars, by the prices that the gateway sends with its answers."""
+    tokens: int | None = attrs.field(default=None, validator=_positive)
+    """Tokens, those of the prompts and those of the answers."""
+    seconds: float | None = attrs.field(default=None, validator=_positive)
+    """Seconds since the run began."""
+
+
+@attrs.define(eq=False)
+class Item:
+    """
+    A row on its way.
+    """
+
+    position: int
+    """Its place among the rows of this run, which may be a part of the input."""
+    index: int
+    row: Any
+    key: str | None = None
+    hashed: str = ""
+    request: ChatCompletionsRequest | None = None
+    body: bytes = b""
+    error: Exception | None = None
+    """Why it is no request."""
+    is_noted: bool = False
+    """Whether its answer is in the checkpoint, under its key."""
+    begun: float = 0.0
+    estimate: int = 0
+    """About how many tokens it takes."""
+    earlier: tuple[Attempt, ...] = ()
+    """The tries after which it was put back."""
+    followers: list[Item] = attrs.field(factory=list["Item"])
+    """Those with the same request, which get the same answer."""
+
+
+@attrs.frozen(eq=False)
+class Plan:
+    """
+    How the rows of a run become requests, and how those are made: the arguments of `map`.
+    """
+
+    gateway: Gateway
+    params: Mapping[str, Any]
+    prompt: Callable[[Any], Any] | None
+    request: Callable[[Any], Any] | None
+    key: Callable[[Any], str] | None
+    concurrency: int | Literal["auto"]
+    rpm: float | None
+    tpm: float | None
+    budget: Budget
+    checkpoint: str | os.PathLike[str] | None
+    dedup: bool
+    progress: bool | Callable[[Progress], object] | None
+    on_error: Literal["collect", "raise"]
+    stop_after: float | None
+    extra_body: Mapping[str, Any] | None
+    call: Call
+    """A call with the options of all of them, and a body of its own."""
+    policy: RetryPolicy
+    """Says whether another try might end otherwise."""
+    prompts: _Prompts | None
+    """Makes the requests that have nothing of their own but a prompt."""
+    counts: Counter[str] = attrs.field(factory=Counter[str])
+    """How often a request has come, where each of the same is asked for."""
+
+    @classmethod
+    def of(
+        cls,
+        gateway: Gateway,
+        params: Mapping[str, Any],
+        *,
+        concurrency: Any,
+        budget: Budget | None,
+        on_error: Any,
+        stop_after: Any,
+        rpm: Any,
+        tpm: Any,
+        timeout: Timeout | float | NotGiven | None,
+        max_retries: int | RetryPolicy | None,
+        extra_headers: Mapping[str, str] | None,
+        extra_query: Mapping[str, str] | None,
+        extra_body: Mapping[str, Any] | None,
+        **options: Any,
+    ) -> Plan:
+        """
+        The plan for these arguments, which are checked as far as they can be without a row.
+
+        Raises:
+            RequestValidationError: What is for each request is wrong.
+            ConfigurationError: Another argument is.
+        """
+        is_count = isinstance(concurrency, int) and not isinstance(concurrency, bool)
+        if concurrency != "auto" and not (is_count and concurrency >= 1):
+            raise ConfigurationError(
+                f'concurrency must be "auto" or a whole number of 1 or more; not {concurrency!r}'
+            )
+        if on_error not in ("collect", "raise"):
+            raise ConfigurationError(f'on_error must be "collect" or "raise"; not {on_error!r}')
+        for name, value in (("stop_after", stop_after), ("rpm", rpm), ("tpm", tpm)):
+            if value is not None and not (isinstance(value, int | float) and value > 0):
+                raise ConfigurationError(f"{name} must be above 0, or None; not {value!r}")
+        if options["prompt"] is not None and options["request"] is not None:
+            raise ConfigurationError("prompt and request are two ways for one thing; give one.")
+        call = gateway.call(
+            # Only to find what is wrong in what all requests share, before there is one.
+            {"model": "any", **params, "messages": "any"},
+            {},
+            is_stream=False,
+            timeout=timeout,
+            max_retries=max_retries,
+            extra_headers=extra_headers,
+            extra_query=extra_query,
+            extra_body=extra_body,
+        )
+        return cls(
+            gateway,
+            params,
+            concurrency=concurrency,
+            budget=budget or Budget(),
+            on_error=on_error,
+            stop_after=stop_after,
+            rpm=rpm,
+            tpm=tpm,
+            extra_body=extra_body,
+            call=attrs.evolve(
+                call,
+                policy=_without_throttles(call.policy),
+                is_pinned=concurrency != "auto",
+            ),
+            policy=attrs.evolve(call.policy, max_retries=max(1, call.policy.max_retries)),
+            prompts=_Prompts.of(params, extra_body),
+            **options,
+        )
+
+    def item(self, position: int, pulled: Row) -> Item:
+        """
+        What a row becomes: a request, or the error that it is none.
+        """
+        index, row, key = pulled
+        item = Item(position, index, row)
+        try:
+            asked = row if self.prompt is None else self.prompt(row)
+            if (
+                self.prompts is None
+                or self.request is not None
+                or not self.prompts.make(item, asked)
+            ):
+                item.request = build_request(self._request_of(row, asked), {}, stream=False)
+                item.body = item.request.body(stream=False, extra_body=self.extra_body)
+                item.hashed = request_hash(item.body)
+            item.key = self._key_of(item) if key is None else key
+        except Exception as error:  # whatever the caller's functions raise, others go on
+            item.error = error
+        return item
+
+    def _request_of(self, row: Any, asked: Any) -> Any:
+        if self.request is not None:
+            return self._with_params(self.request(row))
+        if self.prompt is not None:
+            return {**self.params, "messages": asked}
+        if isinstance(row, str) or is_list_like(row):
+            return {**self.params, "messages": row}
+        if isinstance(row, ChatCompletionsRequest) or (is_mapping(row) and "messages" in row):
+            return self._with_params(row)
+        expected = (
+            "a prompt, a list of messages or a request; for rows of another kind pass "
+            "prompt=lambda row: ... or request=lambda row: ..."
+        )
+        raise RequestValidationError([Fault("row", row, expected)])
+
+    def _with_params(self, request: Any) -> Any:
+        # The row's own win over those of all.
+        if isinstance(request, ChatCompletionsRequest):
+            return {**self.params, **request.to_dict()} if self.params else request
+        if is_mapping(request):
+            return {**self.params, **request}
+        raise RequestValidationError(
+            [Fault("request", request, "a mapping or a ChatCompletionsRequest")]
+        )
+
+    def _key_of(self, item: Item) -> str:
+        if self.key is not None:
+            key: Any = self.key(item.row)
+            if not isinstance(key, str):
+                raise RequestValidationError([Fault("key", key, "a string")])
+            key.encode()  # what can't be written is a fault of this row
+            return key
+        if self.dedup or self.checkpoint is None:
+            return item.hashed
+        self.counts[item.hashed] += 1
+        count = self.counts[item.hashed]
+        return item.hashed if count == 1 else f"{item.hashed}#{count}"
+
+    def passes(self, error: AIStatsError) -> bool:
+        """
+        Whether another try might end otherwise than *error*, however many there were.
+        """
+        return self.policy.next_delay(1, error, 0.0) is not None
+
+    def is_used_up(self, error: AIStatsError) -> bool:
+        """
+        Whether *error* says that there will be nothing for hours, and not "slower".
+        """
+        if not isinstance(error, APIStatusError) or error.status != 429:
+            return False
+        return not is_throttle(error) or (error.retry_after or 0.0) > self.policy.longest_wait
+
+
+@attrs.frozen(eq=False)
+class _Prompts:
+    """
+    Makes requests that differ in one prompt: what they share is checked and encoded once.
+    """
+
+    shared: tuple[bytes, bytes]
+    """The request's JSON, before and after the prompt."""
+    sent: tuple[bytes, bytes]
+    """The same of what is sent, which may have more."""
+    hashed: tuple[bytes, bytes]
+    """The same of what is hashed, whose keys are in order."""
+
+    @classmethod
+    def of(cls, params: Mapping[str, Any], extra_body: Mapping[str, Any] | None) -> _Prompts | None:
+        """
+        For requests with these parameters; `None` where a prompt alone makes no request.
+        """
+        token = secrets.token_hex()
+        try:
+            request = build_request({**params, "messages": token}, {}, stream=False)
+        except RequestValidationError:
+            return None  # each row brings what is missing, or has the fault
+        sent = request.body(stream=False, extra_body=extra_body)
+        mark = f'"{token}"'.encode()
+        texts = [text.split(mark) for text in (request.body(stream=False), sent, canonical(sent))]
+        if any(len(parts) != 2 for parts in texts):
+            return None
+        shared, out, hashed = ((parts[0], parts[1]) for parts in texts)
+        return cls(shared, out, hashed)
+
+    def make(self, item: Item, prompt: Any) -> bool:
+        """
+        Fill in the request of *item*; `False` if *prompt* is no plain string that can be sent.
+        """
+        if type(prompt) is not str or not prompt:
+            return False
+        try:
+            text = orjson.dumps(prompt)
+        except orjson.JSONEncodeError:
+            return False
+        item.request = checked_request(text.join(self.shared))
+        item.body = text.join(self.sent)
+        item.hashed = hash_of(text.join(self.hashed))
+        return True
+
+
+def _without_throttles(policy: RetryPolicy) -> RetryPolicy:
+    # A run puts what was too fast back by itself, and asks again where an answer was cut: a single
+    # call leaves that to its caller.
+    def retry_if(error: AIStatsError) -> bool | None:
+        told = None if policy.retry_if is None else policy.retry_if(error)
+        if is_throttle(error):
+            return False
+        if told is None and policy.retry_ambiguous and _was_cut(error):
+            return True
+        return told
+
+    return attrs.evolve(policy, retry_if=retry_if)
+
+
+def _was_cut(error: AIStatsError) -> bool:
+    if isinstance(error, APIResponseError):
+        return error.body.startswith("{")  # it began as an answer does
+    return (
+        isinstance(error, APIConnectionError)
+        and not isinstance(error, APITimeoutError)
+        and not error.is_permanent
+    )
+
+
+# --- where rows come from ---
+
+
+class Source:
+    """
+    The rows that have not been started yet, each with its index.
+    """
+
+    def __init__(self, rows: Rows) -> None:
+        self.again: deque[Row] = deque()
+        """Rows that are to be tried again; they come first."""
+        self.next_index = 0
+        self.total: int | None = None
+        self.iterator: Iterator[Any] | AsyncIterator[Any]
+        several: Any = rows
+        if isinstance(several, str | bytes | bytearray | Mapping | ChatCompletionsRequest):
+            kind: type[Any] = type(rows)
+            raise ConfigurationError(
+                f"rows must be many: a list, a generator, a column; not one {kind.__name__}"
+            )
+        if hasattr(rows, "iter_rows") and hasattr(rows, "columns"):  # polars
+            self.iterator = several.iter_rows(named=True)
+        elif hasattr(rows, "itertuples") and hasattr(rows, "columns"):  # pandas
+            names = list(several.columns)
+            values = several.itertuples(index=False, name=None)
+            self.iterator = (dict(zip(names, each, strict=True)) for each in values)
+        elif hasattr(several, "__aiter__"):
+            self.iterator = aiter(several)
+        elif hasattr(several, "__iter__"):
+            self.iterator = iter(several)
+        else:
+            raise ConfigurationError(
+                f"rows must be a list, a generator, an async iterator, a column or a data frame; "
+                f"not {type(rows).__name__}"
+            )
+        with contextlib.suppress(TypeError):
+            self.total = len(several)
+
+    @property
+    def is_async(self) -> bool:
+        """
+        Whether rows have to be awaited.
+        """
+        return isinstance(self.iterator, AsyncIterator)
+
+    def pull(self) -> Row | None:
+        """
+        The next row; `None` if there are no more.
+        """
+        if self.again:
+            return self.again.popleft()
+        assert isinstance(self.iterator, Iterator)
+        return self._numbered(next(self.iterator, _END))
+
+    async def apull(self) -> Row | None:
+        """
+        The same, where rows have to be awaited.
+        """
+        if self.again:
+            return self.again.popleft()
+        assert isinstance(self.iterator, AsyncIterator)
+        return self._numbered(await anext(self.iterator, _END))
+
+    def _numbered(self, row: Any) -> Row | None:
+        if row is _END:
+            return None
+        index = self.next_index
+        self.next_index += 1
+        return index, row, None

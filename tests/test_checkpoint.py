@@ -1,0 +1,319 @@
+"""
+The checkpoint: what is written is found again, what is torn is mended, and nobody writes twice.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from servers import completion, error_body, until
+
+import aistats
+from aistats import _checkpoint
+from aistats._checkpoint import Checkpoint, request_hash
+from aistats._exchange import Attempt, Exchange, Timing
+from aistats._models import ChatCompletionsResponse
+from aistats._protocol import status_error_from
+
+HEADER = b'{"aistats_checkpoint":1}\n'
+
+
+def answer(text: str = "Hello") -> ChatCompletionsResponse:
+    """
+    An answer as a call returns it.
+    """
+    exchange = Exchange(
+        status=200, attempts=(Attempt("answered", 200),), timing=Timing(first_byte=0.1, total=0.2)
+    )
+    return ChatCompletionsResponse(completion(text), exchange)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """
+    Where a checkpoint can be, and none is yet.
+    """
+    return tmp_path / "run.jsonl"
+
+
+def lines(path: Path) -> list[dict[str, object]]:
+    """
+    The records of the file, each of which is whole.
+    """
+    assert path.read_bytes().endswith(b"\n")
+    return [json.loads(line) for line in path.read_bytes().splitlines()][1:]
+
+
+def write(path: Path, *texts: str) -> None:
+    """
+    A checkpoint with an answer for each of *texts*, whose key and hash it is, was written.
+    """
+    checkpoint = Checkpoint(path)
+    for index, text in enumerate(texts):
+        checkpoint.add(text, text, index, answer(text))
+    checkpoint.close()
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "is_same"),
+    [
+        (b'{"a":1,"b":2}', b'{"b":2, "a":1}', True),
+        (b'{"a":{"c":1,"d":2}}', b'{"a":{"d":2,"c":1}}', True),
+        (b'{"a":[1,2]}', b'{"a":[2,1]}', False),
+        (b'{"a":1}', b'{"a":2}', False),
+        (b'{"a":1}', b'{"a":1.0}', False),
+    ],
+)
+def test_hash(one: bytes, other: bytes, is_same: bool):
+    """
+    The order of keys makes no other request; anything else does.
+    """
+    assert (request_hash(one) == request_hash(other)) is is_same
+
+
+def test_an_answer_comes_back(path: Path):
+    """
+    What is noted is found after the file is opened again, with its id, its tries and its times.
+    """
+    checkpoint = Checkpoint(path)
+    given = answer()
+    checkpoint.add("k", "h", 7, given, given.attempts, given.timing)
+    checkpoint.close()
+    checkpoint = Checkpoint(path)
+    found = checkpoint.find("k", "h")
+    checkpoint.close()
+
+    assert found == given
+    assert found is not None
+    assert found.text == "Hello"
+    assert found.request_id == given.request_id
+    assert (found.attempts, found.timing) == (given.attempts, given.timing)
+
+
+def test_a_header_s_request_id_comes_back(path: Path):
+    """
+    An id that only the answer's headers had is found again, too.
+    """
+    wire = completion()
+    del wire["id"]
+    exchange = Exchange(status=200, raw_headers=((b"cf-ray", b"8f1-AMS"),))
+    checkpoint = Checkpoint(path)
+    checkpoint.add("k", "h", 0, ChatCompletionsResponse(wire, exchange))
+    found = checkpoint.find("k", "h")
+    checkpoint.close()
+
+    assert found is not None
+    assert found.request_id == "8f1-AMS"
+
+
+def test_another_request_under_the_same_key(path: Path):
+    """
+    A caller's key finds nothing for another request than the one it was noted with.
+    """
+    checkpoint = Checkpoint(path)
+    checkpoint.add("row 1", "hash of the old prompt", 0, answer("old"))
+
+    assert checkpoint.find("row 1", "hash of the new prompt") is None
+    checkpoint.add("row 1", "hash of the new prompt", 0, answer("new"))
+    found = [checkpoint.find("row 1", f"hash of the {which} prompt") for which in ("old", "new")]
+    checkpoint.close()
+    assert [each and each.text for each in found] == ["old", "new"]
+
+
+def test_a_later_record_wins(path: Path):
+    """
+    Of two answers to the same request the later one is found.
+    """
+    checkpoint = Checkpoint(path)
+    for text in ("first", "second"):
+        checkpoint.add("k", "k", 0, answer(text))
+    checkpoint.close()
+    checkpoint = Checkpoint(path)
+    found = checkpoint.find("k", "k")
+    checkpoint.close()
+
+    assert found is not None
+    assert (found.text, len(checkpoint)) == ("second", 1)
+
+
+def test_failures_are_noted_and_not_found(path: Path):
+    """
+    A failure stands in the file, with what the gateway said, and its request counts as not done.
+    """
+    exchange = Exchange(status=502, attempts=(Attempt("answered", 502, "status 502"),))
+    failure = status_error_from(json.dumps(error_body()).encode(), exchange)
+    checkpoint = Checkpoint(path)
+    checkpoint.add("k", "k", 3, failure, failure.attempts)
+    checkpoint.add("l", "l", 4, KeyError("a secret of the row"))
+
+    assert checkpoint.find("k", "k") is None
+    checkpoint.close()
+    first, second = lines(path)
+    assert first["error"] == {
+        "type": "InternalServerError",
+        "message": "It went wrong upstream.",
+        "status": 502,
+        "code": "upstream_error",
+    }
+    assert first["request_id"] == "G-01K3TESTERROR000000000000"
+    assert (first["index"], second["error"]) == (3, {"type": "KeyError"})
+
+
+def test_every_torn_end_is_mended(path: Path):
+    """
+    Wherever the file was cut, all whole records are there, the rest is cut off, and it goes on.
+    """
+    write(path, "one", "two")
+    whole = path.read_bytes()
+    ends = [place for place in range(len(whole)) if whole[:place].endswith(b"\n")]
+    for size in (*range(len(HEADER) + 1), *range(len(HEADER), len(whole), 13), len(whole) - 1):
+        path.write_bytes(whole[:size])
+        checkpoint = Checkpoint(path)
+        assert len(checkpoint) == sum(end <= size for end in ends[1:]), size
+        checkpoint.add("three", "three", 2, answer("three"))
+        checkpoint.close()
+        assert lines(path)[-1]["key"] == "three"
+        checkpoint = Checkpoint(path)
+        found = checkpoint.find("three", "three")
+        checkpoint.close()
+        assert found is not None
+
+
+def test_a_line_that_is_no_record(path: Path, caplog: pytest.LogCaptureFixture):
+    """
+    A line that makes no sense is passed over, with a warning, and the others are found.
+    """
+    write(path, "one")
+    with path.open("ab") as file:
+        file.write(b"\0\0\0\n[1]\n{}\n" + b'{"key": "x", "response": 1}\n')
+    write(path, "two")
+    with caplog.at_level(logging.WARNING):
+        checkpoint = Checkpoint(path)
+    checkpoint.close()
+
+    assert len(checkpoint) == 2
+    assert "is no record" in caplog.text
+
+
+@pytest.mark.parametrize("content", [b"a,b\n1,2\n", b'{"aistats_checkpoint":2}\n', b"text"])
+def test_another_file_is_left_alone(path: Path, content: bytes):
+    """
+    A file that is no checkpoint of this version is refused, and not a byte of it is changed.
+    """
+    path.write_bytes(content)
+    with pytest.raises(aistats.ConfigurationError, match=r"run\.jsonl.* is no checkpoint"):
+        Checkpoint(path)
+
+    assert path.read_bytes() == content
+
+
+def test_a_second_writer(path: Path):
+    """
+    While one has the file open a second one is refused, and can have it afterwards.
+    """
+    first = Checkpoint(path)
+    with pytest.raises(aistats.ConfigurationError, match=r"run\.jsonl.*another run"):
+        Checkpoint(path)
+    first.close()
+
+    Checkpoint(path).close()
+
+
+def test_a_writer_that_was_killed(path: Path):
+    """
+    Another process that has the file open keeps others out, and no longer once it was killed.
+    """
+    code = f"""
+import sys, time
+from aistats._checkpoint import Checkpoint
+checkpoint = Checkpoint({os.fspath(path)!r})
+print("open", flush=True)
+sys.stdin.read()
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"open\n"
+        with pytest.raises(aistats.ConfigurationError, match="another run"):
+            Checkpoint(path)
+        process.kill()
+        until(lambda: process.poll() is not None)
+
+    Checkpoint(path).close()
+
+
+def test_a_place_that_can_t_be_written(tmp_path: Path):
+    """
+    A path that leads nowhere is a fault that names it.
+    """
+    with pytest.raises(aistats.ConfigurationError, match=r"nowhere.*can't be opened"):
+        Checkpoint(tmp_path / "nowhere" / "run.jsonl")
+
+
+def test_a_full_disk(path: Path, monkeypatch: pytest.MonkeyPatch):
+    """
+    Where a record can't be written whole, its part is taken back, and the error names the file.
+    """
+    checkpoint = Checkpoint(path)
+    real = os.write
+
+    def write_a_part(file: int, data: bytes) -> int:
+        if len(data) < 50:
+            raise OSError(28, "No space left on device")
+        return real(file, data[:-40])
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_checkpoint.os, "write", write_a_part)
+        with pytest.raises(aistats.ConfigurationError, match=r"run\.jsonl.*No space left"):
+            checkpoint.add("k", "k", 0, answer())
+
+    assert path.read_bytes() == HEADER
+    assert checkpoint.find("k", "k") is None
+    checkpoint.add("k", "k", 0, answer())
+    assert checkpoint.find("k", "k") is not None
+    checkpoint.close()
+
+
+def test_after_the_end(path: Path):
+    """
+    A closed checkpoint notes and finds nothing any more, and can be closed again.
+    """
+    checkpoint = Checkpoint(path)
+    checkpoint.close()
+    checkpoint.close()
+    checkpoint.add("k", "k", 0, answer())
+
+    assert checkpoint.find("k", "k") is None
+    assert path.read_bytes() == HEADER
+
+
+def test_what_a_later_version_notes(path: Path):
+    """
+    Keys that this version does not know are passed over.
+    """
+    record = {
+        "key": "k",
+        "index": 0,
+        "response": completion("Hello"),
+        "attempts": [{"outcome": "answered", "region": "eu"}],
+        "timing": {"total": 1.5, "dns": 0.1},
+        "colour": "blue",
+    }
+    path.write_bytes(HEADER + json.dumps(record).encode() + b"\n")
+    checkpoint = Checkpoint(path)
+    found = checkpoint.find("k", "k")
+    checkpoint.close()
+
+    assert found is not None
+    assert (found.text, found.attempts, found.timing.total) == (
+        "Hello",
+        (Attempt("answered"),),
+        1.5,
+    )
