@@ -1449,7 +1449,7 @@ async def test_total_runs_out_while_nobody_reads(connect: Connect, gateway: Gate
         await stream.final_response()
 
     assert caught.value.limit == "total"
-    assert caught.value.partial.text == "Once"
+    assert "Once upon".startswith(caught.value.partial.text or "-")
 
 
 async def test_nothing_is_kept_of_what_was_late(connect: Connect, gateway: Gateway) -> None:
