@@ -35,6 +35,7 @@ LAYERS = (
     ("_request", "types"),
     ("_gateway", "_outcome"),
     ("_rows",),
+    ("_engine",),
     ("_map",),
     ("_client", "_sync"),
     ("_local",),

@@ -1,0 +1,552 @@
+"""
+The engine of a run: requests in, outcomes out, on an event loop, for both calling styles.
+
+It is given rows that were made into requests, and hands out outcomes. What differs is who feeds it,
+which is for `_map` to say.
+
+Everything is bounded. There is a task for each request that is under way, never one for a row; rows
+are wanted when there is room for them; and where outcomes are not taken, no further rows are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import os
+import threading
+import time
+from collections import OrderedDict, deque
+from decimal import Decimal
+
+import anyio.to_thread
+import attrs
+
+from ._checkpoint import Checkpoint
+from ._errors import (
+    AIStatsError,
+    APIConnectionError,
+    APIResponseError,
+    AuthenticationError,
+    ConfigurationError,
+    PaymentRequiredError,
+    RequestValidationError,
+)
+from ._exchange import Timing
+from ._gateway import Call
+from ._limits import Pace, estimated_tokens
+from ._models import ChatCompletionsResponse
+from ._outcome import Outcome, Progress, Statistics
+from ._retry import is_throttle
+from ._rows import Item, Plan
+
+__all__ = ("Engine",)
+
+_SMALLEST_WINDOW = 100
+_KEPT_FOR_DUPLICATES = 256
+_ENOUGH_FOR_A_SHARE = 20
+_REFUSED = frozenset({400, 401, 402, 403, 404})
+
+
+def _left(call: Call, begun: float) -> float:
+    total = call.timeout.total
+    return math.inf if total is None else total - (time.monotonic() - begun)
+
+
+class _NeverStarted(Exception):
+    """
+    The run was stopped before the gateway had taken the request.
+    """
+
+
+class Engine:
+    """
+    Asks for what is submitted, some at a time, and keeps the outcomes until they are taken.
+
+    All of it runs on the event loop. It ends when it was told that there are no more rows, or was
+    stopped, and nothing is under way any more.
+
+    Args:
+        plan: What is asked for, and how.
+        is_ordered: Whether outcomes come in the order of their rows, or as they finish.
+        keep: Whether all outcomes are kept, and none handed out.
+        is_shared: Whether one waiter waits for outcomes and for room, or one for each.
+    """
+
+    def __init__(self, plan: Plan, *, is_ordered: bool, keep: bool, is_shared: bool) -> None:
+        self.plan = plan
+        self.total: int | None = None
+        self.statistics = Statistics()
+        self.is_over = False
+        self.stopped: str | None = None
+        self.failure: BaseException | None = None
+        """What is raised once the outcomes are taken."""
+        self.kept: list[Outcome] = []
+        self.unstarted: list[Item] = []
+        self.ready: deque[Outcome] = deque()
+        self.loop = asyncio.get_running_loop()
+        self.thread = threading.get_ident()
+        self._is_stopped = asyncio.Event()
+        self.has_outcome = asyncio.Event()
+        self.has_room = self.has_outcome if is_shared else asyncio.Event()
+        self.ended = asyncio.Event()
+        self.aides: list[asyncio.Task[None]] = []
+        """What runs beside it, and ends with it."""
+        self._is_ordered = is_ordered
+        self._keeps = keep
+        self._limits = plan.gateway.limits
+        most = self._limits.most
+        self._most = most if plan.concurrency == "auto" else min(plan.concurrency, most)
+        self._window = max(_SMALLEST_WINDOW, 4 * self._most)
+        self._pace = Pace(plan.rpm, plan.tpm) if plan.rpm or plan.tpm else None
+        self._checkpoint: Checkpoint | None = None
+        self._alarm: asyncio.TimerHandle | None = None
+        self._pending: deque[Item] = deque()
+        self._tasks: dict[asyncio.Task[None], Item] = {}
+        self._leaders: dict[str, Item] = {}
+        self._recent: OrderedDict[str, ChatCompletionsResponse] = OrderedDict()
+        self._is_probed = False
+        self._no_more_rows = False
+        self._submitted = self._delivered = 0
+        self._next_position = 0
+        self._early: dict[int, Outcome | None] = {}
+        """Outcomes whose turn has not come; `None` for a row that was never started."""
+
+    async def open(self) -> None:
+        """
+        Make ready; the checkpoint's file is read in a thread.
+
+        Raises:
+            ConfigurationError: The checkpoint can't be used.
+        """
+        if self.plan.concurrency == "auto":
+            self._limits.find()
+        if (seconds := self.plan.budget.seconds) is not None:
+            reason = f"budget: {seconds} seconds are over"
+            self._alarm = self.loop.call_later(float(seconds), self.stop, reason)
+        try:
+            if self.plan.checkpoint is not None:
+                await anyio.to_thread.run_sync(self._open_file, self.plan.checkpoint)
+        except BaseException:
+            self.abort()
+            raise
+
+    def _open_file(self, path: str | os.PathLike[str]) -> None:
+        self._checkpoint = Checkpoint(path)
+        if self.is_over:  # cancelled meanwhile
+            self._checkpoint.close()
+
+    async def exchange(
+        self,
+        items: list[Item],
+        *,
+        taken: int,
+        is_last: bool,
+        error: Exception | None,
+        within: float | None,
+    ) -> tuple[list[Outcome], int, bool]:
+        """
+        What `Run` does in one hop: hand over rows, and wait for outcomes or for room.
+
+        Args:
+            items: The next rows.
+            taken: How many of the outcomes that it got before are done with.
+            is_last: Whether there are no more rows.
+            error: What the caller's iterator raised.
+            within: The longest wait, in seconds.
+
+        Returns:
+            The outcomes that are ready, for how many rows there is room, and whether that is all.
+        """
+        self.delivered(taken)
+        for item in items:
+            self.submit(item)
+        if is_last and not self._no_more_rows:
+            self.end_of_rows(error)
+        end = math.inf if within is None else self.loop.time() + within
+        alarm = None if within is None else self.loop.call_later(within, self.has_outcome.set)
+        while not (self.ready or self.is_over or self._wants_rows()):
+            self.has_outcome.clear()
+            await self.has_outcome.wait()
+            if self.loop.time() >= end:
+                break
+        if alarm is not None:
+            alarm.cancel()
+        outcomes = list(self.ready)
+        self.ready.clear()
+        return outcomes, self.room(), self.is_over
+
+    # --- rows in ---
+
+    def room(self) -> int:
+        """
+        How many rows can be submitted now.
+        """
+        if self.stopped is not None or self.is_over:
+            return 0
+        ahead = 2 * self.limit() - len(self._pending)
+        return max(0, min(ahead, self._window - (self._submitted - self._delivered)))
+
+    def limit(self) -> int:
+        """
+        How many requests may be under way now; 1 until the first has been answered.
+        """
+        if not self._is_probed:
+            return 1
+        return self._most if self.plan.concurrency != "auto" else self._limits.concurrency
+
+    def submit(self, item: Item) -> None:
+        """
+        Take the next row, in order.
+        """
+        self._submitted += 1
+        if item.error is not None:
+            self._finish(item, error=item.error)
+        elif (response := self._known(item)) is not None:
+            self._finish(item, response, cached=True)
+        elif self.plan.dedup and (leader := self._leaders.get(item.hashed)) is not None:
+            leader.followers.append(item)
+        elif self.stopped is not None or self.is_over:
+            self._give_up(item)
+        else:
+            if self.plan.dedup:
+                self._leaders[item.hashed] = item
+            self._pending.append(item)
+            self._fill()
+
+    def end_of_rows(self, error: Exception | None = None) -> None:
+        """
+        There are no more rows; *error* is what the caller's iterator raised.
+        """
+        self._no_more_rows = True
+        self.failure = self.failure or error
+        self._end_if_done()
+
+    def _known(self, item: Item) -> ChatCompletionsResponse | None:
+        if self._checkpoint is not None and item.key is not None:
+            response = self._checkpoint.find(item.key, item.hashed)
+            if response is not None:
+                item.is_noted = True
+                return response
+        return self._recent.get(item.hashed) if self.plan.dedup else None
+
+    # --- requests under way ---
+
+    def _fill(self) -> None:
+        while self._pending and len(self._tasks) < self.limit() and self._may_start():
+            item = self._pending.popleft()
+            task = self.loop.create_task(self._work(item))
+            self._tasks[task] = item
+
+    def _may_start(self) -> bool:
+        if self.stopped is not None:
+            return False
+        budget, used = self.plan.budget, self.statistics
+        if budget.usd is not None and used.cost >= Decimal(str(budget.usd)):
+            self.stop(f"budget: {used.cost} of {budget.usd} USD are used up")
+        elif budget.tokens is not None and used.tokens >= budget.tokens:
+            self.stop(f"budget: {used.tokens} of {budget.tokens} tokens are used up")
+        return self.stopped is None
+
+    async def _work(self, item: Item) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        try:
+            while True:
+                try:
+                    response = await self._ask(item)
+                except _NeverStarted:
+                    self._give_up(item)
+                except Exception as error:  # a bad item never kills the run
+                    self._failed(item, error)
+                else:
+                    self._answered(item, response)
+                if not self._pending or len(self._tasks) > self.limit() or not self._may_start():
+                    break
+                item = self._tasks[task] = self._pending.popleft()
+                self._tell_of_room()
+        except Exception as error:
+            self.abort(error)
+        except BaseException as error:
+            self.abort(None if isinstance(error, asyncio.CancelledError) else error)
+            raise
+        finally:
+            self._tasks.pop(task, None)
+            self._fill()
+            self._end_if_done()
+
+    async def _ask(self, item: Item) -> ChatCompletionsResponse:
+        call = attrs.evolve(self.plan.call, body=item.body)
+        item.begun = time.monotonic()
+        while True:
+            if (seconds := self._seconds_to_wait(item)) > 0:
+                await self._pause(seconds)
+            try:
+                return await call.whole()
+            except AIStatsError as error:
+                if not is_throttle(error):
+                    raise
+                self.statistics.throttled += 1
+                left = _left(self.plan.call, item.begun)
+                if left <= 0 or not self.plan.passes(error):
+                    raise
+                if self.stopped is not None:
+                    raise _NeverStarted from None
+                item.earlier += error.attempts
+                if left < math.inf:
+                    call = attrs.evolve(call, timeout=attrs.evolve(call.timeout, total=left))
+
+    def _seconds_to_wait(self, item: Item) -> float:
+        # The limits wait for the end of a cooldown, too; but a run that is stopped meanwhile is not
+        # to send what waits there.
+        seconds = self._limits.cooldown
+        if self._pace is not None:
+            most = item.request.max_output_tokens if item.request and self.plan.tpm else None
+            item.estimate = estimated_tokens(item.body, most)
+            seconds = max(seconds, self._pace.wait(time.monotonic(), item.estimate))
+        return seconds
+
+    async def _pause(self, seconds: float) -> None:
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._is_stopped.wait(), seconds)
+        if self.stopped is not None:
+            raise _NeverStarted
+
+    def _answered(self, item: Item, response: ChatCompletionsResponse) -> None:
+        self._is_probed = True
+        used = self.statistics.add_answer(response)
+        if self._pace is not None:
+            self._pace.correct(item.estimate, used)
+        if self.plan.dedup:
+            self._recent[item.hashed] = response
+            if not self._keeps and len(self._recent) > _KEPT_FOR_DUPLICATES:
+                self._recent.popitem(last=False)
+        self._finish(item, response)
+
+    def _failed(self, item: Item, error: Exception) -> None:
+        if (reason := self._reason_to_stop(error)) is not None:
+            self.stop(reason)
+        self._is_probed = True
+        if self._pace is not None:
+            self._pace.correct(item.estimate, 0)
+        self._finish(item, error=error)
+
+    def _reason_to_stop(self, error: Exception) -> str | None:
+        if isinstance(error, ConfigurationError):
+            return str(error)
+        if not isinstance(error, AIStatsError) or isinstance(error, RequestValidationError):
+            return None
+        passes = self.plan.passes(error)
+        told = error.attempts[-1].outcome if error.attempts else None
+        is_elsewhere = isinstance(error, APIResponseError) or told == "unsent"
+        is_refused = error.status in _REFUSED and not passes
+        if not self._is_probed and (is_refused or is_elsewhere):
+            return f"the first request failed, and no more were sent: {error}"
+        is_of_all = isinstance(error, AuthenticationError | PaymentRequiredError) and not passes
+        is_permanent = isinstance(error, APIConnectionError) and error.is_permanent
+        return str(error) if is_of_all or is_permanent or self.plan.is_used_up(error) else None
+
+    # --- outcomes out ---
+
+    def _finish(
+        self,
+        item: Item,
+        response: ChatCompletionsResponse | None = None,
+        error: Exception | None = None,
+        *,
+        cached: bool = False,
+    ) -> None:
+        # The item has its response or its error, and so have those that waited for it.
+        if self.is_over:
+            return
+        self._leaders.pop(item.hashed, None)
+        told = response or error
+        attempts, timing = item.earlier, Timing()
+        if isinstance(told, ChatCompletionsResponse | AIStatsError):
+            attempts, timing = attempts + told.attempts, told.timing
+        if item.earlier:
+            timing = attrs.evolve(timing, total=time.monotonic() - item.begun)
+        for each in (item, *item.followers):
+            outcome = Outcome(
+                each.index,
+                each.key,
+                each.row,
+                each.request,
+                response,
+                error,
+                attempts,
+                timing,
+                cached or each is not item,
+            )
+            # What is written is written before anybody can know of it.
+            if self._checkpoint is not None and (each is item or each.key != item.key):
+                self._note(each, outcome)
+            self._count(outcome)
+            self._hand_out(each, outcome)
+        self._fill()
+        self._tell_of_room()
+
+    def _count(self, outcome: Outcome) -> None:
+        done = self.statistics
+        done.done += 1
+        done.cached += outcome.cached
+        if outcome.error is None:
+            return
+        done.failed += 1
+        rule = self.plan.stop_after
+        if self.plan.on_error == "raise":
+            self.stop("an error was to be raised", outcome.error)
+        elif rule is None:
+            pass
+        elif rule >= 1:
+            if done.failed >= rule:
+                self.stop(f"stop_after: {done.failed} failures")
+        elif done.done >= _ENOUGH_FOR_A_SHARE and done.failed >= rule * done.done:
+            self.stop(f"stop_after: {done.failed} failures in {done.done}")
+
+    def _give_up(self, item: Item) -> None:
+        # A row that was never started has no outcome.
+        self._leaders.pop(item.hashed, None)
+        for each in (item, *item.followers):
+            self.unstarted.append(each)
+            self._hand_out(each, None)
+        item.followers = []
+
+    def _hand_out(self, item: Item, outcome: Outcome | None) -> None:
+        if self._keeps or outcome is None:
+            self._delivered += 1
+        if self._keeps:
+            if outcome is not None:
+                self.kept.append(outcome)
+            return
+        if self._is_ordered:
+            self._early[item.position] = outcome
+            while self._next_position in self._early:
+                outcome = self._early.pop(self._next_position)
+                self._next_position += 1
+                if outcome is not None:
+                    self.ready.append(outcome)
+        elif outcome is not None:
+            self.ready.append(outcome)
+        if self.ready:
+            self.has_outcome.set()
+
+    def delivered(self, count: int) -> None:
+        """
+        So many of what was ready has been taken, and there is room for more.
+        """
+        self._delivered += count
+        self._tell_of_room()
+
+    def _tell_of_room(self) -> None:
+        if self._wants_rows():
+            self.has_room.set()
+
+    def _wants_rows(self) -> bool:
+        return not self._no_more_rows and len(self._pending) <= self.limit() and self.room() > 0
+
+    def _note(self, item: Item, outcome: Outcome) -> None:
+        assert self._checkpoint is not None
+        if item.key is None or item.is_noted:
+            return
+        try:
+            self._checkpoint.add(
+                item.key,
+                item.hashed,
+                item.index,
+                outcome.unwrap() if outcome.error is None else outcome.error,
+                outcome.attempts,
+                outcome.timing,
+            )
+        except ConfigurationError as error:
+            self.stop(str(error), error)
+
+    # --- the end ---
+
+    def stop(self, reason: str, error: BaseException | None = None) -> None:
+        """
+        Start no more requests. Those under way are finished.
+        """
+        if self.stopped is not None:
+            return
+        self.stopped = reason
+        self.failure = self.failure or error
+        self._is_stopped.set()
+        while self._pending:
+            self._give_up(self._pending.popleft())
+        self.loop.call_soon(self._end_if_done)
+
+    def abort(self, error: BaseException | None = None, reason: str = "interrupted") -> None:
+        """
+        Start no more requests, and cancel those under way.
+        """
+        if self.is_over:
+            return
+        self.failure = self.failure or error
+        self.stopped = self.stopped or reason
+        while self._pending:
+            self._give_up(self._pending.popleft())
+        for item in self._tasks.values():
+            self._give_up(item)
+        for task in self._tasks:
+            if task is not asyncio.current_task(self.loop):
+                task.cancel()
+        self._end()
+
+    async def abort_and_wait(self, reason: str = "interrupted") -> None:
+        """
+        The same; when it returns, nothing is under way any more.
+        """
+        tasks = list(self._tasks)
+        self.abort(None, reason)
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def abort_soon(self, reason: str) -> None:
+        """
+        The same from any thread, without waiting.
+        """
+        try:
+            self.loop.call_soon_threadsafe(self.abort, None, reason)
+        except RuntimeError:  # the loop is closed, and what was on it is gone
+            self.close_file()
+
+    def close_file(self) -> None:
+        """
+        Close the checkpoint, from any thread.
+        """
+        if self._checkpoint is not None:
+            self._checkpoint.close()
+
+    def _end_if_done(self) -> None:
+        no_more = self._no_more_rows or self.stopped is not None
+        if no_more and not self._tasks and not self._pending:
+            self._end()
+
+    def _end(self) -> None:
+        if self.is_over:
+            return
+        self.is_over = True
+        # What comes after a row that was never started has waited for it in vain.
+        late = (outcome for _, outcome in sorted(self._early.items()))
+        self.ready.extend(outcome for outcome in late if outcome is not None)
+        self._early.clear()
+        self.close_file()
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._recent.clear()
+        self.ended.set()
+        self.has_outcome.set()
+        if self.aides and self.aides[0] is not asyncio.current_task(self.loop):
+            self.aides[0].cancel()  # it may wait for a row that nobody asks for any more
+
+    async def settled(self) -> None:
+        """
+        It has ended, and what ran beside it has, too.
+        """
+        await asyncio.gather(*self.aides, return_exceptions=True)
+
+    def progress(self) -> Progress:
+        """
+        How far it is.
+        """
+        return self.statistics.snapshot(self.total, len(self._tasks), self.limit())
