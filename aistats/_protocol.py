@@ -6,6 +6,8 @@ chunks. No I/O.
 from __future__ import annotations
 
 import enum
+import html
+import re
 from typing import Any, Final, TypeVar
 
 import attrs
@@ -103,6 +105,21 @@ def _first_part(body: bytes) -> str:
     return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
 
 
+def _text_of_page(body: bytes) -> str:
+    # What a page of HTML says, its title first; nothing where it is none.
+    if body.lstrip()[:1] != b"<":
+        return ""
+    page = body[:_PAGE].decode("utf-8", "replace")
+    words = html.unescape(_TAGS.sub(" ", page)).split()
+    text = " ".join(words)
+    return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
+
+
+# Comments, scripts and styles, and every other tag.
+_TAGS = re.compile(r"(?is)<!--.*?(-->|$)|<(script|style)\b.*?(</\2|$)[^>]*>?|<[^<>]*(>|$)")
+_PAGE = 16 * 1024
+
+
 # --- errors ---
 
 
@@ -180,9 +197,13 @@ def status_error_from(body: bytes, exchange: Exchange) -> APIStatusError:
     except ValueError:
         wire = None
     if is_object(wire):
-        return _status_error(exchange.status, ErrorReport.read(wire), wire, exchange)
-    shown = _first_part(body)
-    return _status_error(exchange.status, ErrorReport(None, shown or None, None), shown, exchange)
+        report = ErrorReport.read(wire)
+        if wire and report.message is None and report.code is None:
+            report = attrs.evolve(report, message=_first_part(body))
+        return _status_error(exchange.status, report, wire, exchange)
+    message = _text_of_page(body) or _first_part(body)
+    report = ErrorReport(None, message or None, None)
+    return _status_error(exchange.status, report, _first_part(body), exchange)
 
 
 def _status_error(

@@ -119,7 +119,7 @@ class Transport:
         if self._session is not None:
             session, proxy, responses = self._session, None, self._lent
         else:
-            pool = self._pools.get(asyncio.get_running_loop()) or await self._open()
+            pool = self._pools.get(_running_loop()) or await self._open()
             session, proxy, responses = pool.session, pool.proxy, pool.responses
         failure: Exception
         trace.connect_limit = timeout.connect
@@ -223,6 +223,16 @@ class Transport:
         finalizer.atexit = False
         self._pools[loop] = pool
         return pool
+
+
+def _running_loop() -> asyncio.AbstractEventLoop:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        raise ConfigurationError(
+            "AsyncClient needs asyncio, which aiohttp is made for. Under Trio use a Client in "
+            "threads: await trio.to_thread.run_sync(client.generate_text, request)."
+        ) from None
 
 
 @attrs.define(eq=False)

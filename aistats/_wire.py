@@ -179,6 +179,8 @@ class WireObject:
     def __init_subclass__(cls) -> None:
         hints = get_type_hints(cls)
         for name in inspect.get_annotations(cls):
+            # Resolved here, since `__module__` is where users import a view from.
+            cls.__annotations__[name] = hints[name]
             if name not in cls.__dict__:
                 setattr(cls, name, property(_getter(name, hints[name])))
 

@@ -570,6 +570,22 @@ input()
     assert program.output() == "Hi\n" * 4
 
 
+def test_trio_with_the_asynchronous_client(script: RunScript) -> None:
+    """An `AsyncClient` in a Trio program says what to use in its place."""
+    code = """
+import trio
+async def main():
+    for use in (client.generate_text, lambda request: client.stream_text(request).final_response()):
+        try:
+            await use(HI)
+        except aistats.ConfigurationError as error:
+            print("Under Trio use a Client" in str(error))
+client = aistats.AsyncClient()
+trio.run(main)
+"""
+    assert script(ASYNC + code).output() == "True\nTrue\n"
+
+
 def test_trio(script: RunScript) -> None:
     """A Trio program calls a `Client` from its threads, several at once and streams too."""
     code = """

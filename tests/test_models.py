@@ -75,6 +75,14 @@ def properties(view: type[WireObject]) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.parametrize("view", VIEWS, ids=lambda view: view.__name__)
+def test_hints_can_be_read(view: type[WireObject]):
+    """
+    What reads annotations, as documentation tools do, finds the types of a view's fields.
+    """
+    assert set(get_type_hints(view)) >= set(view.__annotations__)
+
+
 def test_views_were_found():
     """
     The tests below look at every kind of view, with their properties.

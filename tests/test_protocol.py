@@ -155,12 +155,12 @@ BODIES: dict[str, tuple[Any, str | None, str, str | None]] = {
         "m",
         None,
     ),
-    "nothing that is known": ({"foo": "bar"}, None, "no reason was given", None),
+    "nothing that is known": ({"foo": "bar"}, None, '{"foo": "bar"}', None),
     "nothing at all": ({}, None, "no reason was given", None),
     "odd values": (
         {"error": [1], "description": {"a": 1}, "details": "x", "generation_id": ["G"]},
         None,
-        "no reason was given",
+        '{"error": [1], "description": {"a": 1}, "details": "x", "generation_id": ["G"]}',
         None,
     ),
     "a list": ([{"error": "x"}], None, '[{"error": "x"}]', None),
@@ -186,7 +186,13 @@ def test_the_body_of_an_error(case: str):
         (b"", "no reason was given"),
         (b" \n", "no reason was given"),
         (b"404 page not found\n", "404 page not found"),
-        (b"<html><h1>502 Bad Gateway</h1></html>", "<html><h1>502 Bad Gateway</h1></html>"),
+        (b"<html><h1>502 Bad Gateway</h1></html>", "502 Bad Gateway"),
+        (
+            b"\n<!doctype html><title>Down &amp; out</title><style>p {a}</style><script>"
+            + b"if (a < b) {}</script><p class='x'>Come\nback<!-- now --> later <b",
+            "Down & out Come back later",
+        ),
+        (b"<" * 600, "<" * 500 + "\u2026"),
         (b'{"error": "cut', '{"error": "cut'),
         (b"Bod\xf8", "Bod\ufffd"),
         (b"x" * 500, "x" * 500),
@@ -196,12 +202,13 @@ def test_the_body_of_an_error(case: str):
 )
 def test_the_body_of_an_error_that_is_no_json(body: bytes, message: str):
     """
-    A body that is not JSON is the message itself, or the first part of it.
+    The message is what a page of HTML says, or the first part of a body that is no JSON.
     """
     error = status_error_from(body, answered(502))
+    text = body.decode("utf-8", "replace").strip()
 
     assert (error.code, error.message) == (None, message)
-    assert error.body == ("" if message == "no reason was given" else message)
+    assert error.body == (text if len(text) <= 500 else text[:500] + "…")
 
 
 def test_an_error_has_its_call():
