@@ -325,7 +325,7 @@ class Engine:
 
     def _failed(self, item: Item, error: Exception) -> None:
         if (reason := self._reason_to_stop(error)) is not None:
-            self.stop(reason)
+            self.stop(reason, error if self.plan.on_error == "raise" else None)
         self._is_probed = True
         if self._pace is not None:
             self._pace.correct(item.estimate, 0)

@@ -746,6 +746,20 @@ async def test_raise(caller: Caller, gateway: Gateway):
     assert len(gateway.requests) == 2
 
 
+@pytest.mark.parametrize("status", [400, 401, 422])
+async def test_raise_at_the_first_request(caller: Caller, gateway: Gateway, status: int):
+    """
+    An error that ends the run in any case is raised, too.
+    """
+    gateway.reply(error_body(), status)
+    run = caller.client.map(["one", "two"], model=MODEL, on_error="raise")
+    with pytest.raises(aistats.APIStatusError) as caught:
+        await finished(run)
+
+    assert caught.value.status == status
+    assert run.texts() == [None, None]
+
+
 async def test_raise_from_a_loop(caller: Caller, gateway: Gateway):
     """
     A loop gets the outcomes before the error, which is raised after them.
