@@ -375,8 +375,11 @@ OBJECTS = {
     "stream": aistats.Stream,
     "error": aistats.APIStatusError("it"),
 }
-# What only one class of errors has, and the name of a file.
-ELSEWHERE = {("error", "faults"), ("chat", "completions")}
+# What only one class of errors has, the name of a file, and modules that import alone loads.
+ELSEWHERE = {
+    *(("error", "faults"), ("chat", "completions")),
+    *(("aistats", "dask"), ("aistats", "ray"), ("aistats", "types")),
+}
 
 
 def test_names():
