@@ -23,10 +23,10 @@ def _check(_timeout: object, attribute: attrs.Attribute[Any], value: object) -> 
         )
 
 
-@attrs.frozen
+@attrs.frozen(kw_only=True)
 class Timeout:
     """
-    The limits of one call, in seconds; `None` means no limit.
+    The limits of one call, in seconds; `None` means no limit. Each is given by its name.
     """
 
     connect: float | None = attrs.field(default=10.0, validator=_check)
@@ -56,4 +56,6 @@ class Timeout:
         """
         if isinstance(value, Timeout):
             return value
-        return cls(None, None, None) if value is None else cls(total=value)
+        if value is None:
+            return cls(connect=None, idle=None, total=None)
+        return cls(total=value)

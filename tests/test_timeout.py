@@ -89,3 +89,11 @@ def test_limits_do_not_change():
     assert limits != Timeout(connect=1)
     assert len({limits, Timeout(connect=1, idle=None), Timeout()}) == 2
     assert pickle.loads(pickle.dumps(limits)) == copy.copy(limits) == limits
+
+
+def test_limits_have_names():
+    """
+    A bare number would be one limit of three, and nobody could tell which.
+    """
+    with pytest.raises(TypeError):
+        Timeout(30)
