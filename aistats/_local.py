@@ -22,6 +22,7 @@ import threading
 import zipfile
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import anyio
 import anyio.to_thread
@@ -29,6 +30,7 @@ import anyio.to_thread
 from ._client import AsyncClient
 from ._errors import AIStatsError, ConfigurationError
 from ._sync import Client
+from ._transport import OWN_SERVERS
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -320,7 +322,9 @@ class _Server:
         finally:
             timer.cancel()
         if "url" in report:
-            self.url = report["url"]
+            url: str = report["url"]
+            self.url = url
+            OWN_SERVERS.add(urlsplit(url).netloc)
         elif is_late.is_set():
             raise ConfigurationError(
                 f"The local model did not start within {_LONGEST_START:g} seconds."

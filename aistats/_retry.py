@@ -7,6 +7,7 @@ Nothing here reads a clock or rolls dice; both are arguments.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from typing import Any
@@ -192,12 +193,14 @@ def retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
     return max(0.0, (then - now).total_seconds())
 
 
+_NUMBER = re.compile(r"[0-9]+(\.[0-9]+)?")  # float() reads more than HTTP knows
+
+
 def _seconds(value: str | None) -> float | None:
-    try:
-        seconds = float(value or "")
-    except ValueError:
+    if value is None or _NUMBER.fullmatch(value.strip()) is None:
         return None
-    return seconds if 0 <= seconds < float("inf") else None
+    seconds = float(value)
+    return seconds if seconds < float("inf") else None
 
 
 _SPENT_CODES = frozenset({"key_limit_exceeded", "insufficient_quota"})

@@ -50,7 +50,10 @@ from ._exchange import Trace
 from ._fork import inherit, watch_forks
 from ._timeout import Timeout
 
-__all__ = ("Response", "Transport")
+__all__ = ("OWN_SERVERS", "Response", "Transport")
+
+OWN_SERVERS: set[str] = set()
+"""Host and port of servers that this process has started: no proxy leads to them."""
 
 # The first call would import it, and a fork in the middle of an import leaves the child with one
 # that never ends.
@@ -421,7 +424,7 @@ def _environment_proxy(url: URL) -> str | None:
     # Not aiohttp's trust_env: it looks again for each request, in a thread, and lets .netrc fight
     # the key.
     host = url.host or ""
-    if urllib.request.proxy_bypass(host):
+    if url.authority in OWN_SERVERS or urllib.request.proxy_bypass(host):
         return None
     proxies = urllib.request.getproxies()
     proxy = proxies.get(url.scheme) or proxies.get("all")

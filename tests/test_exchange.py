@@ -42,6 +42,7 @@ def test_a_header_that_is_not_there():
     assert headers.get("x-request-id") is None
     assert headers.get("x-request-id", "none") == "none"
     assert "x-request-id" not in headers
+    assert 1 not in headers
     with pytest.raises(KeyError):
         headers["x-request-id"]
 

@@ -348,6 +348,22 @@ async def test_ready_client(model: Callable[[str], Path]) -> None:
     assert async_client.is_closed
 
 
+def test_no_proxy(
+    model: Callable[[str], Path], free_tcp_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    A proxy of the environment is not asked for the local model, which it could not reach.
+    """
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_tcp_port}")
+    monkeypatch.setenv("no_proxy", "")
+    model_here = aistats.local(model(SERVE))
+
+    with model_here as client, aistats.Client(model_here.api_key, model_here.base_url) as other:
+        for each in (client, other):
+            chat = each.generate_text(model="any", messages="hi")
+            assert chat.finish_reason == "stop"
+
+
 def test_settings(model: Callable[[str], Path]) -> None:
     """
     The server is told of the user's settings; the context is what each of its slots has.

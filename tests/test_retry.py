@@ -372,6 +372,10 @@ NOW = datetime(2026, 1, 1, tzinfo=timezone.utc)
         ("5 seconds", None),
         ("5, 10", None),
         ("0x10", None),
+        ("1_0", None),
+        ("+7", None),
+        ("1e3", None),
+        ("\u0661\u0660", None),  # ten, in Arabic digits
         ("nan", None),
         ("inf", None),
         ("1e999", None),
