@@ -48,7 +48,8 @@ class LoopThread:
         self._be_new()
 
     def _be_new(self) -> None:
-        self._lock = threading.Lock()
+        # Reentrant, since a signal's handler may close the client in the middle of a call.
+        self._lock = threading.RLock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: Callable[[], object] | None = None
 
