@@ -242,18 +242,17 @@ class Call:
                 exchange.attempts = (*attempts, failed)
                 exchange.request = self._sent_request()
                 failure.exchange = exchange
-                if _is_stale(failure, this) and tries == len(attempts):
+                is_stale = _is_stale(failure, this) and tries == len(attempts)
+                if is_stale:
                     # The server had closed a connection that was kept, just when it was used again.
                     # That is nobody's failure, so it is tried again at once, and does not count.
                     delay: float | None = 0.0 if self.policy.retry_ambiguous else None
                 else:
                     tries += 1
                     delay = self.policy.next_delay(tries, failure, random.random())
-                if (
-                    delay is None
-                    or not self._has_time(begun, delay)
-                    or not self.gateway.budget.take()
-                ):
+                if delay is None or not self._has_time(begun, delay):
+                    raise
+                if not is_stale and not self.gateway.budget.take():
                     raise
             except BaseException:  # cancelled
                 limits.end(ticket)

@@ -1384,6 +1384,18 @@ async def test_pool_is_exhausted(connect: Connect, gateway: Gateway, mode: str) 
     assert (await caller.generate_text(HI)).text == "Hi"
 
 
+async def test_stale_connection_costs_nothing(connect: Connect, raw_server: RawServer) -> None:
+    """A kept connection is replaced even where nothing may be tried again any more."""
+    raw_server.script(READ, json_answer(), READ, CLOSE)
+    raw_server.script(READ, json_answer(completion("Again")))
+    caller = connect(raw_server.url, max_retries=0)
+    assert (await caller.generate_text(HI)).text == "Hi"
+    while caller.client._gateway.budget.take():
+        pass
+
+    assert (await caller.generate_text(HI)).text == "Again"
+
+
 async def test_answer_for_nobody(connect: Connect, raw_server: RawServer) -> None:
     """An answer that comes in while a connection is kept is never taken for the next one's."""
     gate, last = Gate(), Gate()
