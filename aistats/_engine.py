@@ -201,6 +201,10 @@ class Engine:
         """
         self._submitted += 1
         if item.error is not None:
+            if not self._is_probed and _lacks_model(item.error):
+                self.stop(
+                    f"the first row makes no request: {item.error}", self._to_raise(item.error)
+                )
             self._finish(item, error=item.error)
         elif (response := self._known(item)) is not None:
             self._finish(item, response, cached=True)
@@ -325,11 +329,14 @@ class Engine:
 
     def _failed(self, item: Item, error: Exception) -> None:
         if (reason := self._reason_to_stop(error)) is not None:
-            self.stop(reason, error if self.plan.on_error == "raise" else None)
+            self.stop(reason, self._to_raise(error))
         self._is_probed = True
         if self._pace is not None:
             self._pace.correct(item.estimate, 0)
         self._finish(item, error=error)
+
+    def _to_raise(self, error: Exception) -> Exception | None:
+        return error if self.plan.on_error == "raise" else None
 
     def _reason_to_stop(self, error: Exception) -> str | None:
         if isinstance(error, ConfigurationError):
@@ -550,3 +557,10 @@ class Engine:
         How far it is.
         """
         return self.statistics.snapshot(self.total, len(self._tasks), self.limit())
+
+
+def _lacks_model(error: Exception) -> bool:
+    # That is mostly forgotten for all rows.
+    return isinstance(error, RequestValidationError) and any(
+        fault.path == "model" for fault in error.faults
+    )

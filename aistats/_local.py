@@ -67,7 +67,7 @@ _OWN_MODEL = 'a model file of your own does as well: aistats.local("model.gguf")
 
 class local:  # noqa: N801 - it is called as a function is, like `open`
     """
-    A small language model runs on this machine, with no key and no network.
+    A small language model runs on this machine, with no key, and no network after the first use.
 
     `with` gives a ready `Client`, `async with` a ready `AsyncClient`:
 

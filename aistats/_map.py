@@ -64,7 +64,8 @@ class _AnyRun:
         """
         Why it ended before the last row, in words; `None` if it did not.
         """
-        return None if self._engine is None else self._engine.stopped
+        stopped = None if self._engine is None else self._engine.stopped
+        return stopped or self._source.failed
 
     @property
     def is_done(self) -> bool:
@@ -126,7 +127,8 @@ class _AnyRun:
 
     def texts(self) -> list[str | None]:
         """
-        The text of each row's answer, in input order; `None` where there is none.
+        The text of each row's answer, in input order; `None` where there is none. Of an iterator
+        that was not read to its end, only as many rows are known as were pulled.
 
         Raises:
             ConfigurationError: They were not kept, since the run was iterated.
@@ -159,7 +161,8 @@ class _AnyRun:
             raise ConfigurationError(
                 "to_pandas() needs pandas: pip install 'aistats-sdk[pandas]'"
             ) from None
-        return pandas.DataFrame(self.to_dicts()).set_index("index")
+        rows = self.to_dicts()
+        return pandas.DataFrame(rows).set_index("index") if rows else pandas.DataFrame()
 
     def __repr__(self) -> str:
         numbers = self._statistics()
@@ -320,6 +323,10 @@ class _AsyncOutcomes(AsyncIterator[Outcome]):
         return engine.ready.popleft()
 
 
+def _failure_of_rows(error: Exception) -> str:
+    return f"the rows failed: {type(error).__name__}: {error}"
+
+
 async def _feed(engine: Engine, plan: Plan, source: Source) -> None:
     # Pulls rows while there is room for them.
     position = 0
@@ -340,6 +347,7 @@ async def _feed(engine: Engine, plan: Plan, source: Source) -> None:
             await asyncio.sleep(0)
     except Exception as raised:  # the caller's iterator did: what is under way is finished first
         error = raised
+        source.failed = _failure_of_rows(raised)
     except BaseException as raised:
         engine.abort(None if isinstance(raised, asyncio.CancelledError) else raised)
         raise
@@ -411,7 +419,9 @@ class Run(_AnyRun):
         Do all of it, keep every outcome, and return the run. A second time does nothing.
 
         Raises:
-            AIStatsError: With `on_error="raise"` the first error.
+            Exception: What *rows* raised, once the rows before are done; with `on_error="raise"`
+                the first outcome's error: an `AIStatsError`, or what *prompt*, *request* or *key*
+                raised.
         """
         if self._engine is None or not (self._keeps and self._engine.is_over):
             for _ in self._batches(is_ordered=True, keep=True):
@@ -474,6 +484,7 @@ class Run(_AnyRun):
                             break
                 except Exception as raised:  # the caller's iterator did: finish what is under way
                     is_last, error = True, raised
+                    self._source.failed = _failure_of_rows(raised)
         except GeneratorExit:
             self._abandon("closed")
             raise

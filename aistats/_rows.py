@@ -57,6 +57,10 @@ class Budget:
 
     Once it has used up one of them, it starts no more requests. Those under way are finished, so it
     may end a little above.
+
+    `usd` is counted by the prices that the gateway sends with its answers, `tokens` are those of
+    prompts and answers, `seconds` count from the run's begin. An answer without a price counts
+    nothing, so where some have none, give `tokens`, too.
     """
 
     __module__ = "aistats"
@@ -352,6 +356,8 @@ class Source:
         self.again: deque[Row] = deque()
         """Rows that are to be tried again; they come first."""
         self.next_index = 0
+        self.failed: str | None = None
+        """What the rows themselves raised, in words: there may have been more of them."""
         self.total: int | None = None
         self.iterator: Iterator[Any] | AsyncIterator[Any]
         several: Any = rows

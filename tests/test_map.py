@@ -306,6 +306,30 @@ async def test_rows_that_fail(caller: Caller):
 
     assert run.texts() == ["one", "two"]
 
+    assert run.stopped == "the rows failed: OSError: the database is gone"
+    assert run.retry().stopped == run.stopped
+
+
+async def test_no_model(caller: Caller, gateway: Gateway):
+    """
+    A model that was forgotten for all rows ends the run at the first of them.
+    """
+    run = await finished(caller.client.map([f"row {number}" for number in range(50)]))
+
+    assert "model" in run.stopped
+    assert 1 <= len(run.outcomes) < 50
+    assert gateway.requests == []
+
+
+async def test_no_rows(caller: Caller):
+    """
+    A run of nothing is done, and its table is empty.
+    """
+    pytest.importorskip("pandas", reason="needs the extra `pandas`")
+    run = await finish(caller, [])
+
+    assert (run.texts(), run.stopped, len(run.to_pandas())) == ([], None, 0)
+
 
 async def test_asynchronous_rows(gateway: Gateway):
     """
