@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import importlib
 import os
 import signal
 import subprocess
@@ -34,6 +35,7 @@ def pytest_collection_finish() -> None:
     """
     The collector leaves alone what is there before the first test: thousands of tests, above all.
     """
+    importlib.import_module("hypothesis")  # it asks the collector who holds what, as it is loaded
     gc.collect()
     gc.freeze()
 

@@ -247,7 +247,7 @@ types = st.sampled_from([frame["type"] for frame in SILENT.values()] + ["message
     kind=types,
     counts=st.dictionaries(keys, values),
 )
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=100)
 def test_any_frame(frame: Wire, kind: str, counts: Wire):
     """
     Whatever stands in a frame, it becomes a chunk of JSON with at most one choice.

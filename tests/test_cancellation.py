@@ -298,8 +298,8 @@ async def test_cancelled_before_it_began(gateway: Gateway) -> None:
 
 
 @pytest.mark.usefixtures("resources")
-async def test_thousands_of_cancellations(gateway: Gateway) -> None:
-    """After thousands of cancellations, at any moment of a call, the client works as before."""
+async def test_a_thousand_cancellations(gateway: Gateway) -> None:
+    """After a thousand cancellations, at any moment of a call, the client works as before."""
     async with aistats.AsyncClient(KEY, gateway.url, max_connections=10) as client:
         tasks = asyncio.all_tasks()
         cancelled = 0
@@ -314,7 +314,7 @@ async def test_thousands_of_cancellations(gateway: Gateway) -> None:
             if response.text != f"number {number}":
                 wrong.append(response.text)
 
-        for start in range(0, 3_000, 50):
+        for start in range(0, 1_000, 50):
             calls = [asyncio.ensure_future(call(start + number)) for number in range(50)]
             # The first are cancelled before they began, the last when they may be done.
             for each in calls:
@@ -325,7 +325,7 @@ async def test_thousands_of_cancellations(gateway: Gateway) -> None:
             assert all(end is None or isinstance(end, asyncio.CancelledError) for end in ends)
 
         assert wrong == []
-        assert cancelled > 1_000
+        assert cancelled > 300
         assert asyncio.all_tasks() == tasks
         await auntil(lambda: all(seen.outcome for seen in gateway.requests))
         async with anyio.create_task_group() as group:

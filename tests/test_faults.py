@@ -418,8 +418,8 @@ RETRYING: Mapping[str, Any] = {"max_retries": QUICK}
 IDLE: Mapping[str, Any] = {"timeout": Timeout(idle=0.2, total=4)}
 TOTAL: Mapping[str, Any] = {"timeout": Timeout(idle=5, total=0.2)}
 # Where a part of the answer has to come in time, on a busy machine too.
-LONGER: Mapping[str, Any] = {"timeout": Timeout(idle=5, total=0.6)}
-LONGER_IDLE: Mapping[str, Any] = {"timeout": Timeout(idle=0.6, total=4)}
+LONGER: Mapping[str, Any] = {"timeout": Timeout(idle=5, total=0.5)}
+LONGER_IDLE: Mapping[str, Any] = {"timeout": Timeout(idle=0.5, total=4)}
 CONNECT: Mapping[str, Any] = {"timeout": Timeout(connect=0.2, total=4)}
 SMALL: Mapping[str, Any] = {"max_response_bytes": MIB}
 
@@ -552,7 +552,7 @@ BODIES = [
     whole(
         "head, then silence (idle)",
         raw(head(Content_Type="application/json", Content_Length=100), READ),
-        late("idle", 0.6, "answered 200"),
+        late("idle", 0.5, "answered 200"),
         options=LONGER_IDLE,
     ),
     whole(
@@ -561,7 +561,7 @@ BODIES = [
             head(Content_Type="application/json", Content_Length=10_000),
             Drip(b" " * 10_000, pause=0.005),
         ),
-        late("total", 0.6, "answered 200", "reading"),
+        late("total", 0.5, "answered 200", "reading"),
         options=LONGER,
     ),
     whole(
@@ -735,7 +735,7 @@ EVENTS = [
     streamed(
         "comments without end, as fast as they go (idle)",
         begun(*[b": more\n\n" * 8000] * 20_000),
-        late("idle", 0.6, "answered 200", text="Once", partial="all"),
+        late("idle", 0.5, "answered 200", text="Once", partial="all"),
         options=LONGER_IDLE,
         memory=16 * MIB,
     ),
@@ -776,19 +776,19 @@ EVENTS = [
     streamed(
         "silence after the first event (idle)",
         begun(READ),
-        late("idle", 0.6, "answered 200", text="Once", partial="all"),
+        late("idle", 0.5, "answered 200", text="Once", partial="all"),
         options=LONGER_IDLE,
     ),
     streamed(
         "keep-alive comments for ever (idle)",
         begun(Drip(b": ping\n\n" * 1000, size=8, pause=0.01)),
-        late("idle", 0.6, "answered 200", text="Once", partial="all"),
+        late("idle", 0.5, "answered 200", text="Once", partial="all"),
         options=LONGER_IDLE,
     ),
     streamed(
         "keep-alive comments for ever, read by `lines()` (idle)",
         begun(Drip(b": ping\n\n" * 1000, size=8, pause=0.01)),
-        late("idle", 0.6, "answered 200", text="Once", partial="all"),
+        late("idle", 0.5, "answered 200", text="Once", partial="all"),
         options=LONGER_IDLE,
         view="lines",
     ),
@@ -801,19 +801,19 @@ EVENTS = [
     streamed(
         "drip of bytes that never ends (total)",
         begun(b"data: ", Drip(b"x" * 10_000, pause=0.005)),
-        late("total", 0.6, "answered 200", text="Once", partial="all"),
+        late("total", 0.5, "answered 200", text="Once", partial="all"),
         options=LONGER,
     ),
     streamed(
         "drip of bytes that never ends (idle)",
         begun(b"data: ", Drip(b"x" * 10_000, pause=0.005)),
-        late("idle", 0.6, "answered 200", text="Once", partial="all"),
+        late("idle", 0.5, "answered 200", text="Once", partial="all"),
         options=LONGER_IDLE,
     ),
     streamed(
         "events that never end (total)",
         begun(Drip(sse(chunk({})) * 2000, size=len(sse(chunk({}))), pause=0.005)),
-        late("total", 0.6, "answered 200", text="Once", partial="all"),
+        late("total", 0.5, "answered 200", text="Once", partial="all"),
         options=LONGER,
     ),
     streamed(

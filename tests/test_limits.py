@@ -29,7 +29,7 @@ from aistats._limits import LONGEST_COOLDOWN, Limits, Pace, estimated_tokens
 from aistats._protocol import status_error_from
 from aistats._retry import is_throttle
 
-quick = settings(deadline=None, max_examples=200)
+quick = settings(deadline=None, max_examples=80)
 Connect = Callable[..., Caller]
 HI: dict[str, Any] = {"model": "openai/gpt-5-nano", "messages": "Hi"}
 

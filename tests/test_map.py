@@ -676,7 +676,7 @@ async def test_many_faults(connect: Callable[..., Caller], concurrency: Any):
     """
     Of 30 % of 429s, 5 % of resets and 2 % of cut answers nothing is lost and nothing doubled.
     """
-    count = 200 if concurrency == "auto" else 400
+    count = 120 if concurrency == "auto" else 240
     rows = [f"row {number}" for number in range(count)]
     with Faulty(5) as gateway:
         caller = connect(gateway.url)
@@ -1106,7 +1106,7 @@ def test_killed(killed_style: str, gateway: Gateway, script: Callable[..., Scrip
     """
     Of a process that is killed at any moment only what was under way is asked for again.
     """
-    killed(killed_style, gateway, script, tmp_path / "run.jsonl", moments=4, rows=200)
+    killed(killed_style, gateway, script, tmp_path / "run.jsonl", moments=2, rows=120)
 
 
 def killed(

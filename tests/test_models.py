@@ -45,7 +45,7 @@ from aistats._models import (
 )
 from aistats.types import WireObject
 
-quick = settings(deadline=None, max_examples=300)
+quick = settings(deadline=None, max_examples=100)
 
 VIEWS: list[type[WireObject]] = [
     view

@@ -19,7 +19,7 @@ from aistats._protocol import NEED_DATA, StreamDecoder
 from aistats._sse import Event, SSEDecoder
 from aistats.types import ChatCompletionChunk
 
-quick = settings(max_examples=200, deadline=None)
+quick = settings(max_examples=80, deadline=None)
 texts = st.text(st.characters(exclude_categories=["Cs"]))
 
 

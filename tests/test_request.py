@@ -1320,7 +1320,7 @@ SCALARS = st.one_of(
 )
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=100)
 @given(
     st.dictionaries(st.sampled_from([*PARAMETERS, "stream", "new"]), SCALARS, max_size=4),
     st.one_of(PLAIN_MESSAGES, st.text(max_size=2)),

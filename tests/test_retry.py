@@ -32,7 +32,7 @@ from aistats._exchange import Exchange
 from aistats._protocol import status_error_from
 from aistats._retry import RetryBudget, retry_after
 
-quick = settings(deadline=None, max_examples=300)
+quick = settings(deadline=None, max_examples=100)
 
 
 def refused(

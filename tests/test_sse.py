@@ -155,7 +155,7 @@ def cut(draw: st.DrawFn) -> list[bytes]:
     return [data for data in reads if data]
 
 
-quick = settings(deadline=None, max_examples=500)
+quick = settings(deadline=None, max_examples=150)
 
 
 @given(reads=cut())
