@@ -61,18 +61,20 @@ class LoopThread:
             ConfigurationError: The loop has been stopped.
         """
         hop = _Hop(step)
-        # Under the lock, so that what is started is on the loop before a stop is.
-        with self._lock:
-            loop = self._started()
-            try:
-                loop.call_soon_threadsafe(hop.start)
-            except RuntimeError:  # the interpreter ends, and has stopped the loop
-                raise _closed() from None
         try:
+            # Under the lock, so that what is started is on the loop before a stop is.
+            with self._lock:
+                loop = self._started()
+                try:
+                    loop.call_soon_threadsafe(hop.start)
+                except RuntimeError:  # the interpreter ends, and has stopped the loop
+                    raise _closed() from None
             hop.done.acquire()
         except BaseException:
-            with contextlib.suppress(RuntimeError):  # the loop has gone
-                loop.call_soon_threadsafe(hop.cancel)
+            # Interrupted, perhaps before the wait began.
+            if self._loop is not None:
+                with contextlib.suppress(RuntimeError):  # the loop has gone
+                    self._loop.call_soon_threadsafe(hop.cancel)
             raise
         return hop.result()
 

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anyio.to_thread
@@ -302,9 +303,20 @@ class Script:
 
     def interrupt(self) -> None:
         """
-        What Ctrl-C does.
+        What Ctrl-C does, once it waits for something.
+
+        Before Python 3.11 `asyncio.run` lets Ctrl-C break in anywhere, also in the middle of a step
+        of aiohttp's, whose task then complains.
         """
+        until(self.is_waiting)
         self.process.send_signal(signal.SIGINT)
+
+    def is_waiting(self) -> bool:
+        """
+        Whether its main thread sleeps, where the system tells.
+        """
+        stat = Path(f"/proc/{self.process.pid}/stat")
+        return not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] == "S"
 
     def tell(self, line: str = "") -> None:
         """

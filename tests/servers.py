@@ -40,13 +40,18 @@ Seconds until a state that a test waits for counts as missed; a sound one comes 
 """
 
 
-def until(condition: Callable[[], object], within: float = DEADLINE) -> None:
+def until(
+    condition: Callable[[], object],
+    within: float = DEADLINE,
+    show: Callable[[], object] = lambda: "",
+) -> None:
     """
-    The *condition* holds; the test fails if it does not come to hold *within* so many seconds.
+    The *condition* holds; the test fails if it does not come to hold *within* so many seconds, and
+    *show* says what is there in its place.
     """
     end = time.monotonic() + within
     while not condition():
-        assert time.monotonic() < end, f"not within {within} seconds"
+        assert time.monotonic() < end, f"not within {within} seconds {show()}"
         time.sleep(0.002)
 
 

@@ -193,17 +193,37 @@ def resources() -> Iterator[None]:
     After the test there are no more open files and threads than before.
     """
 
-    def count() -> tuple[int, int]:
+    def more() -> list[str]:
         gc.collect()
-        files = Path("/proc/self/fd")  # where there is such a thing
-        workers = sum("AnyIO worker" in thread.name for thread in threading.enumerate())
-        return len(list(files.iterdir())) if files.is_dir() else 0, (
-            threading.active_count() - workers
-        )
+        now = open_files(), threads()
+        return [
+            f"{then} -> {each}"
+            for then, each in zip(before, now, strict=True)
+            if len(each) > len(then)
+        ]
 
-    files, threads = count()
+    before = open_files(), threads()
     yield
-    until(lambda: (now := count())[0] <= files and now[1] <= threads)
+    until(lambda: not more(), show=more)
+
+
+def open_files() -> list[str]:
+    """
+    What this process has open, where the system tells.
+    """
+    folder = Path("/proc/self/fd")
+    files = []
+    for file in folder.iterdir() if folder.is_dir() else ():
+        with contextlib.suppress(FileNotFoundError):  # the folder's own
+            files.append(f"{file.name} {file.readlink()}")
+    return files
+
+
+def threads() -> list[str]:
+    """
+    The threads, by one look at them: those of anyio end when they like, also between two looks.
+    """
+    return [each.name for each in threading.enumerate() if "AnyIO worker" not in each.name]
 
 
 @pytest.mark.parametrize("way", WAYS)

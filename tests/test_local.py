@@ -655,6 +655,7 @@ def real_model() -> Iterator[aistats.local]:
 
 
 @pytest.mark.local
+@pytest.mark.xdist_group("model")  # one server of it is enough
 @pytest.mark.skipif(bool(missing()), reason=missing())
 class TestRealModel:
     """

@@ -559,14 +559,22 @@ async def test_duplicates_of_a_failure(caller: Caller, gateway: Gateway):
     gateway.reply(completion("first"))
     gate = Gate()
     gateway.reply(error_body(), 500, before=gate)
-    run = caller.client.map(["first", "same", "same", "same"], model=MODEL, concurrency=2)
+    pulled: list[str] = []
+
+    def rows() -> Iterator[str]:
+        for row in ("first", "same", "same", "same", "second", "third"):
+            pulled.append(row)
+            yield row
+
+    run = caller.client.map(rows(), model=MODEL, concurrency=1)
     async with anyio.create_task_group() as group:
         group.start_soon(finished, run)
-        await auntil(gate.reached.is_set)
+        # At most two are pulled at once, so those before the last two have been handed over.
+        await auntil(lambda: gate.reached.is_set() and len(pulled) == 6)
         gate.open()
 
     assert [type(each.error) for each in run.errors] == [aistats.InternalServerError] * 3
-    assert len(gateway.requests) == 2
+    assert prompts_at(gateway) == ["first", "same", "second", "third"]
 
 
 async def test_no_sharing(caller: Caller, gateway: Gateway, tmp_path: Path):
