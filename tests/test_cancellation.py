@@ -536,11 +536,11 @@ except aistats.APITimeoutError: pass
 def test_ctrl_c_while_the_loop_starts(script: Callable[..., Script]) -> None:
     """Ctrl-C in the very first call, while the client's event loop starts, interrupts it, too."""
     slow = """
-import asyncio.events, time
+import asyncio.events, sys
 new_event_loop = asyncio.events.new_event_loop
 def slowly():
     print("starting", flush=True)
-    time.sleep(0.5)
+    sys.stdin.readline()
     return new_event_loop()
 asyncio.events.new_event_loop = slowly
 """
@@ -549,5 +549,6 @@ asyncio.events.new_event_loop = slowly
     program.interrupt()
 
     assert next_line(program) == "interrupted\n"
+    program.tell("go on")
     # Whether the loop that was starting is used, or another one, is open.
     assert program.output() in ("", "starting\n")
