@@ -107,8 +107,9 @@ class Window:
         """
         self._refusals = 0
         self.recent.append(latency)
-        if not 0 < ticket <= self.full_at:
-            return  # there were fewer under way than the limit: it says nothing of that
+        if not self.is_learnt or not 0 < ticket <= self.full_at:
+            # Nobody looks for the limit, or there were fewer under way: it says nothing of that.
+            return
         if ticket > self._first:
             if ticket <= self._last:
                 self._samples.append(latency)
@@ -233,7 +234,8 @@ class Limits:
 
     It is learnt from the gateway's answers. A client begins with its `max_connections`, and
     `client.map` with one request; answers that say "not so fast" (a 429, or a 502 for a provider
-    that was rate-limited) lower it, the others raise it again. A `Retry-After` holds back all of
+    that was rate-limited) lower it, the others raise it again; once it is being learnt, more
+    requests that only make each slower lower it, too. A `Retry-After` holds back all of
     the client's requests. Those that wait get their places in the order in which they asked.
 
     Args:

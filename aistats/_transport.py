@@ -1,5 +1,5 @@
 """
-The only module that knows aiohttp: one request out, one answer back, aiohttp's errors turned into
+The module that knows aiohttp: one request out, one answer back, aiohttp's errors turned into
 ours.
 
 A connection pool belongs to an event loop, so there is one for each loop that the transport is used
@@ -16,30 +16,27 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import importlib
 import math
 import os
-import socket
 import ssl
-import threading
+import sys
 import time
-import types
 import urllib.request
 import weakref
-from collections.abc import AsyncGenerator, Mapping
-from concurrent.futures import Future
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AbstractContextManager
-from contextvars import ContextVar
 from typing import Any
 
 import aiohttp
 import attrs
-from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.abc import AbstractStreamWriter
 from aiohttp.connector import Connection
 from aiohttp.http_exceptions import ContentEncodingError
 from multidict import CIMultiDict
 from yarl import URL
 
+from ._connector import SENDING, Connector
+from ._deadlines import Deadline, Deadlines
 from ._errors import (
     APIConnectionError,
     APIResponseError,
@@ -55,9 +52,10 @@ __all__ = ("OWN_SERVERS", "Response", "Transport")
 OWN_SERVERS: set[str] = set()
 """Host and port of servers that this process has started: no proxy leads to them."""
 
-# The first call would import it, and a fork in the middle of an import leaves the child with one
-# that never ends.
-importlib.import_module("encodings.idna")
+_KNOWS_AIOHTTP = aiohttp.__version__.startswith("3.14.")
+"""
+Whether its parts can be put together here, without its session, which takes 25 of 95 µs of a call.
+"""
 
 
 class Transport:
@@ -83,8 +81,6 @@ class Transport:
         self._session = session
         watch_forks(self)
         self._pools: dict[asyncio.AbstractEventLoop, _Pool] = {}
-        # Answers that are being read on connections of the user's session.
-        self._lent: set[aiohttp.ClientResponse] = set()
 
     @property
     def host(self) -> str:
@@ -119,22 +115,18 @@ class Transport:
             APIConnectionError: No answer came.
             ConfigurationError: The user's session is closed, or is another loop's.
         """
-        if self._session is not None:
-            session, proxy, responses = self._session, None, self._lent
-        else:
-            pool = self._pools.get(_running_loop()) or await self._open()
-            session, proxy, responses = pool.session, pool.proxy, pool.responses
+        pool = self._pools.get(_running_loop()) or await self._open()
         failure: Exception
         trace.connect_limit = timeout.connect
-        _sending.set(trace)
+        SENDING.set(trace)
+        task = asyncio.current_task()
+        assert task is not None
+        # Until there is an answer, a task is all that can be given up.
+        cancellations = _cancellations(task)
+        deadline = Deadline(pool.deadlines, timeout.idle, remaining, task.cancel)
         try:
-            raw = await session.post(
-                self._address(path, query),
-                data=body,
-                headers=self._merged(headers),
-                timeout=_client_timeout(timeout, remaining),
-                allow_redirects=False,
-                proxy=proxy,
+            raw = await pool.post(
+                self._address(path, query), self._merged(headers), body, timeout, deadline
             )
         except (
             aiohttp.ClientError,
@@ -143,17 +135,25 @@ class Transport:
             RuntimeError,
             ValueError,
         ) as error:
+            deadline.end()
             # A user's own session has no traces of ours: there, only an error while connecting
             # proves that nothing was sent.
             if self._session is not None:
                 trace.is_sent = not isinstance(
                     error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError
                 )
-            failure = _translate(error, self._whom(proxy), timeout, trace.phase)
+            failure = _translate(error, self._whom(pool.proxy), timeout, trace.phase)
+        except BaseException as error:
+            deadline.end()
+            if not deadline.expired or not isinstance(error, asyncio.CancelledError):
+                raise
+            if _cancellations(task, take=1) > cancellations:
+                raise  # somebody else cancelled it, too
+            failure = _over(deadline, self._whom(pool.proxy), timeout, trace.phase)
         else:
             trace.is_sent = True
             trace.first_byte = time.monotonic()
-            return Response(raw, self.host, timeout, responses)
+            return Response(raw, self.host, timeout, deadline, pool.readings)
         # Out of the handler, so that aiohttp's error is not this one's context.
         try:
             raise failure
@@ -171,7 +171,7 @@ class Transport:
 
         return anyio.fail_after(seconds)
 
-    def _whom(self, proxy: str | None) -> str:
+    def _whom(self, proxy: URL | None) -> str:
         return self.host if proxy is None else f"{self.host}, by way of a proxy of the environment,"
 
     async def aclose(self) -> None:
@@ -179,12 +179,9 @@ class Transport:
         Close the pool of the loop that this runs on. A pool of another loop is closed with that
         loop.
         """
-        for raw in self._lent:
-            _break_off(raw)
-        self._lent.clear()
         pool = self._pools.pop(asyncio.get_running_loop(), None)
         if pool is not None:
-            await pool.life.aclose()
+            await pool.aclose()
 
     def _address(self, path: str, query: Mapping[str, str]) -> URL:
         url = self._addresses.get(path)
@@ -208,21 +205,24 @@ class Transport:
         """
         In a forked child: the pools are the parent's.
         """
-        inherit(self._pools, self._lent)
-        self._pools, self._lent = {}, set()
+        inherit(self._pools)
+        self._pools = {}
 
     async def _open(self) -> _Pool:
         loop = asyncio.get_running_loop()
         self._pools = {other: kept for other, kept in self._pools.items() if not other.is_closed()}
+        readings: set[_Reading] = set()
+        if self._session is not None:
+            pool = self._pools[loop] = _Pool(self._session, Deadlines(loop), readings)
+            return pool
         proxy = _environment_proxy(self._url)
-        responses: set[aiohttp.ClientResponse] = set()
         lock = asyncio.Lock()
-        life = _session_life(self._max_connections, self._ssl_context, responses, lock)
+        life = _session_life(self._max_connections, self._ssl_context, readings, lock)
         # The generator's first step does not wait for anything, so no other task can get here
         # meanwhile.
         session = await life.__anext__()
-        pool = _Pool(life, session, proxy, responses)
-        finalizer = weakref.finalize(pool, _drop, loop, os.getpid(), life, session, responses, lock)
+        pool = _Pool(session, Deadlines(loop), readings, life, proxy)
+        finalizer = weakref.finalize(pool, _drop, loop, os.getpid(), life, session, readings, lock)
         finalizer.atexit = False
         self._pools[loop] = pool
         return pool
@@ -240,39 +240,113 @@ def _running_loop() -> asyncio.AbstractEventLoop:
 
 @attrs.define(eq=False)
 class _Pool:
-    life: AsyncGenerator[aiohttp.ClientSession, None]
+    """
+    Connections on one loop: the transport's own, or those of the user's session.
+    """
+
     session: aiohttp.ClientSession
-    proxy: str | None
-    responses: set[aiohttp.ClientResponse]
-    """Those that are being read."""
+    deadlines: Deadlines
+    readings: set[_Reading]
+    life: AsyncGenerator[aiohttp.ClientSession, None] | None = None
+    """`None` for a session of the user's."""
+    proxy: URL | None = None
+
+    async def post(
+        self,
+        url: URL,
+        headers: CIMultiDict[str],
+        body: bytes,
+        timeout: Timeout,
+        deadline: Deadline,
+    ) -> aiohttp.ClientResponse:
+        """
+        Send one request, and return the answer when its headers are there.
+        """
+        if self.life is None or not _KNOWS_AIOHTTP:
+            return await self.session.post(
+                url,
+                data=body,
+                headers=headers,
+                timeout=_client_timeout(timeout.connect, timeout.idle),
+                allow_redirects=False,
+                proxy=self.proxy,
+            )
+        # What the session would do, without what no request of ours has: cookies, redirects,
+        # middlewares, limits of aiohttp's own.
+        loop = asyncio.get_running_loop()
+        request = _Request("POST", url, headers=headers, data=body, loop=loop, proxy=self.proxy)
+        request.deadline = deadline
+        connector = self.session.connector
+        assert connector is not None
+        try:
+            connection = await connector.connect(
+                request, traces=[], timeout=_client_timeout(timeout.connect, None)
+            )
+        except asyncio.TimeoutError as error:
+            raise aiohttp.ConnectionTimeoutError from error
+        assert connection.protocol is not None
+        connection.protocol.set_response_params(read_until_eof=True)
+        try:
+            raw = await request.send(connection)
+            try:
+                return await raw.start(connection)
+            except BaseException:
+                raw.close()
+                raise
+        except BaseException:
+            connection.close()
+            raise
+
+    async def aclose(self) -> None:
+        """
+        Close the connections; those of the user's session only where an answer is being read.
+        """
+        self.deadlines.close()
+        if self.life is not None:
+            await self.life.aclose()
+            return
+        for reading in self.readings:
+            reading.break_off()
+
+
+class _Request(aiohttp.ClientRequest):
+    """
+    A request from whose end on the answer is waited for.
+    """
+
+    deadline: Deadline
+
+    async def write_bytes(
+        self, writer: AbstractStreamWriter, conn: Connection, content_length: int | None = None
+    ) -> None:
+        """
+        Write the body.
+        """
+        await super().write_bytes(writer, conn, content_length)
+        self.deadline.want(fresh=True)
+        self.deadline.wait()
 
 
 async def _session_life(
     max_connections: int,
     ssl_context: ssl.SSLContext | None,
-    responses: set[aiohttp.ClientResponse],
+    readings: set[_Reading],
     lock: asyncio.Lock,
 ) -> AsyncGenerator[aiohttp.ClientSession, None]:
-    connector = _Connector(
-        limit=max_connections,
-        ssl=ssl_context or True,
-        resolver=_Resolver(),
-        socket_factory=_kept_alive_socket,
-        timeout_ceil_threshold=math.inf,
-    )
+    connector = Connector(max_connections, ssl_context)
     session = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
     try:
         yield session
     finally:
-        await _close_session(session, responses, lock)
+        await _close_session(session, readings, lock)
 
 
 async def _close_session(
-    session: aiohttp.ClientSession, responses: set[aiohttp.ClientResponse], lock: asyncio.Lock
+    session: aiohttp.ClientSession, readings: set[_Reading], lock: asyncio.Lock
 ) -> None:
     async with lock:  # whoever comes second waits for the first
-        for raw in responses:
-            _break_off(raw)
+        for reading in readings:
+            reading.break_off()
         await session.close()
 
 
@@ -309,118 +383,7 @@ def _end(
         loop.create_task(_close_session(session, *rest)).add_done_callback(finish)
 
 
-def _break_off(raw: aiohttp.ClientResponse) -> None:
-    # aiohttp would tell a waiting reader by an exception that is the same object each time, and
-    # gathers the frames of all readers, and what they hold, for ever.
-    if raw.content.exception() is None:
-        raw.content.set_exception(aiohttp.ClientConnectionError("Connection closed"))
-    raw.close()
-
-
-class _Connector(aiohttp.TCPConnector):
-    """
-    Notes when a request waits and connects, and never gives out a kept connection on which
-    something came that nobody had asked for: it would be taken for the answer to the next request.
-    """
-
-    _notes: list[aiohttp.tracing.Trace] | None = None
-
-    async def connect(
-        self, req: aiohttp.ClientRequest, traces: list[Any], timeout: aiohttp.ClientTimeout
-    ) -> Connection:
-        """
-        A connection that is free and clean.
-        """
-        # A trace of the session would see the whole request, and cost it a tenth.
-        traces = self._notes or [aiohttp.tracing.Trace(req.session, _NOTES, _NOTHING)]
-        self._notes = traces
-        while True:
-            connection = await super().connect(req, traces, timeout)
-            if connection.protocol is None or not connection.protocol.should_close:
-                # From here on it may have gone out, whatever happens.
-                _sending.get().is_sent = True
-                return connection
-            connection.close()
-
-
-# The attempt that this task is sending.
-_sending: ContextVar[Trace] = ContextVar("sending")
-
-
-class _Resolver(AbstractResolver):
-    """
-    Looks up hosts within the limit for connecting, which aiohttp applies only to what comes after.
-
-    It does so in threads of its own: one of the loop's executor, where a look-up hangs, would hold
-    up the end of the loop, and the interpreter's.
-    """
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        """
-        The addresses of *host*.
-        """
-        key = (os.getpid(), host, port, family)
-        found: Future[list[ResolveResult]] | None = _lookups.get(key)
-        if found is None or found.done():
-            found = Future()
-            found.set_running_or_notify_cancel()  # whoever waits may be cancelled, the others not
-            threading.Thread(
-                target=_look_up, args=(host, port, family, found), name="aistats-dns", daemon=True
-            ).start()
-            _lookups[key] = found
-        return await asyncio.wait_for(asyncio.wrap_future(found), _sending.get().connect_limit)
-
-    async def close(self) -> None:
-        """
-        Nothing is held that would have to be closed.
-        """
-
-
-# Those that are going on, whoever asked, so that a host whose look-ups hang has one thread, not one
-# for each client and each call. A forked child has its parent's, but not their threads.
-_lookups: weakref.WeakValueDictionary[object, Future[list[ResolveResult]]] = (
-    weakref.WeakValueDictionary()
-)
-
-
-def _look_up(
-    host: str, port: int, family: socket.AddressFamily, found: Future[list[ResolveResult]]
-) -> None:
-    try:
-        addresses = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM)
-        result = [
-            ResolveResult(
-                hostname=host,
-                # It keeps the zone of a link-local address.
-                host=socket.getnameinfo(address, socket.NI_NUMERICHOST | socket.NI_NUMERICSERV)[0],
-                port=port,
-                family=kind,
-                proto=protocol,
-                flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
-            )
-            for kind, _, protocol, _, address in addresses
-        ]
-    except Exception as error:
-        found.set_exception(error.with_traceback(None))  # a cycle through its traceback
-    else:
-        found.set_result(result)
-
-
-def _kept_alive_socket(address: tuple[Any, ...]) -> socket.socket:
-    # TCP keep-alive, so that a connection that a NAT has forgotten is noticed after a minute and a
-    # half, not never.
-    family, kind, protocol = address[:3]
-    made = socket.socket(family=family, type=kind, proto=protocol)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for option, value in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3)):
-        if hasattr(socket, option):
-            made.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
-    return made
-
-
-def _environment_proxy(url: URL) -> str | None:
+def _environment_proxy(url: URL) -> URL | None:
     # Not aiohttp's trust_env: it looks again for each request, in a thread, and lets .netrc fight
     # the key.
     host = url.host or ""
@@ -433,37 +396,29 @@ def _environment_proxy(url: URL) -> str | None:
             "The proxy of the environment is not an http or https proxy, the only kinds that are "
             "spoken here. Set HTTP_PROXY, HTTPS_PROXY or ALL_PROXY to one, or NO_PROXY."
         )
-    return proxy
-
-
-def _notes() -> aiohttp.TraceConfig:
-    def note(name: str) -> Any:
-        async def receive(*_: object) -> None:
-            setattr(_sending.get(), name, time.monotonic())
-
-        return receive
-
-    config = aiohttp.TraceConfig()
-    config.on_connection_queued_start.append(note("queue_start"))
-    config.on_connection_queued_end.append(note("queue_end"))
-    config.on_connection_create_start.append(note("connect_start"))
-    config.on_connection_create_end.append(note("connect_end"))
-    config.freeze()
-    return config
-
-
-_NOTES, _NOTHING = _notes(), types.SimpleNamespace()
+    return None if proxy is None else URL(proxy)
 
 
 @functools.lru_cache(maxsize=16)
-def _client_timeout(timeout: Timeout, remaining: float | None) -> aiohttp.ClientTimeout:
-    # aiohttp rounds limits up to whole seconds above ceil_threshold; ours are exact.
+def _client_timeout(connect: float | None, idle: float | None) -> aiohttp.ClientTimeout:
+    # aiohttp rounds limits up to whole seconds above ceil_threshold; ours are exact. What is not
+    # for a connection that is being made is for `Deadline`.
     return aiohttp.ClientTimeout(
-        total=None if remaining is None else max(0.001, remaining),
-        sock_connect=timeout.connect,
-        sock_read=timeout.idle,
-        ceil_threshold=math.inf,
+        total=None, sock_connect=connect, sock_read=idle, ceil_threshold=math.inf
     )
+
+
+def _cancellations(task: asyncio.Task[Any], *, take: int = 0) -> int:
+    # How often *task* was asked to end, after so many were taken back. Before Python 3.11 nobody
+    # counts them.
+    if sys.version_info < (3, 11):
+        return 0
+    return task.uncancel() if take else task.cancelling()
+
+
+def _over(deadline: Deadline, host: str, timeout: Timeout, phase: str) -> APIConnectionError:
+    limit = deadline.expired or "total"
+    return out_of_time(limit, timeout.idle if limit == "idle" else timeout.total, host, phase)
 
 
 def _translate(
@@ -540,7 +495,8 @@ class Response:
         raw: aiohttp.ClientResponse,
         host: str,
         timeout: Timeout,
-        responses: set[aiohttp.ClientResponse],
+        deadline: Deadline,
+        readings: set[_Reading],
     ) -> None:
         self.status = raw.status
         self.raw_headers = raw.raw_headers
@@ -548,11 +504,9 @@ class Response:
         self._host = host
         self._timeout = timeout
         self._loop = asyncio.get_running_loop()
-        self._watch = _IdleWatch(raw, timeout.idle)
+        self._deadline = deadline
         self._failure: Exception | None = None
-        self._responses = responses
-        responses.add(raw)
-        _tell_of_the_end(raw)
+        self._reading = _Reading(raw, deadline, readings)
         self._is_open = True
 
     @property
@@ -579,43 +533,40 @@ class Response:
             finally:
                 del failure  # a cycle through its traceback
         content = self._raw.content
-        self._watch.begin(fresh=fresh)
+        self._deadline.want(fresh=fresh)
         if content.exception() is None:
-            # What is there already needs no watch. A whole answer mostly comes with its headers.
-            try:
-                ready = content.read_nowait()
-            except asyncio.TimeoutError:  # `total` has run out; to wait says so again
-                ready = b""
-            if ready:
+            # What is there already is not waited for. A whole answer mostly comes with its headers.
+            if ready := content.read_nowait():
                 return ready
             if content.at_eof():
                 return b""
-        self._watch.wait()
+        self._deadline.wait()
         try:
             return await content.readany()
         except (aiohttp.ClientError, OSError, asyncio.TimeoutError, RuntimeError) as error:
             if isinstance(error, RuntimeError):  # the connection was closed under the reader
                 error = aiohttp.ServerDisconnectedError()
-            if self._watch.is_expired:
-                self._failure = out_of_time(
-                    "idle", self._timeout.idle, self._host, "waiting for the next event or bytes"
-                )
+            if self._deadline.expired == "idle":
+                phase = "waiting for the next event or bytes"
             else:
-                self._failure = _translate(error, self._host, self._timeout, "reading the answer")
+                phase = "reading the answer"
+            if self._deadline.expired:
+                self._failure = _over(self._deadline, self._host, self._timeout, phase)
+            else:
+                self._failure = _translate(error, self._host, self._timeout, phase)
         except BaseException:
             # Cancelled: what is left of the answer is of no use to anybody.
             self.close()
             raise
         finally:
-            self._watch.pause()
+            self._deadline.pause()
         arrived = b""
         if content.exception() is not None:
             # aiohttp holds back what it has read once the connection has failed. It had arrived, so
             # it comes first.
             nothing: Any = None  # that is how it is taken back
             content.set_exception(nothing)
-            with contextlib.suppress(asyncio.TimeoutError):
-                arrived = content.read_nowait()
+            arrived = content.read_nowait()
         self.close()
         return arrived or await self.receive()
 
@@ -641,7 +592,7 @@ class Response:
         """
         if self._is_open:
             self._is_open = False
-            _close(self._raw, self._watch, self._responses)
+            self._reading.close()
 
     def close_soon(self, *, grace: float = 0.0) -> None:
         """
@@ -653,7 +604,7 @@ class Response:
         """
         if self._is_open:
             self._is_open = False
-            _close_soon(self._loop, self._raw, self._watch, self._responses, grace)
+            _call_soon(self._loop, self._reading.close, grace)
 
     def __del__(self) -> None:
         # aiohttp's response is in a reference cycle and closes nothing when it is collected on
@@ -661,109 +612,66 @@ class Response:
         self.close_soon()
 
 
-def _tell_of_the_end(raw: aiohttp.ClientResponse) -> None:
-    # Where a body breaks the rules of HTTP, aiohttp closes the connection and does not tell the
-    # body's reader, who would wait for a limit of time.
-    protocol = raw.connection.protocol if raw.connection is not None else None
-    closed = protocol.closed if protocol is not None else None
-    content = raw.content
-
-    def tell(ended: asyncio.Future[None]) -> None:
-        if not ended.cancelled():
-            ended.exception()  # looked at, so that asyncio does not complain that nobody did
-        if not content.is_eof() and content.exception() is None:
-            content.set_exception(aiohttp.ServerDisconnectedError())
-
-    if closed is not None:
-        closed.add_done_callback(tell)
-
-
-def _close(
-    raw: aiohttp.ClientResponse, watch: _IdleWatch, responses: set[aiohttp.ClientResponse]
-) -> None:
-    watch.stop()
-    _break_off(raw)
-    responses.discard(raw)
-
-
-def _close_soon(
-    loop: asyncio.AbstractEventLoop,
-    raw: aiohttp.ClientResponse,
-    watch: _IdleWatch,
-    responses: set[aiohttp.ClientResponse],
-    grace: float = 0.0,
-) -> None:
+def _call_soon(loop: asyncio.AbstractEventLoop, call: Callable[[], None], after: float) -> None:
     try:
-        if grace:
-            loop.call_soon_threadsafe(loop.call_later, grace, _close, raw, watch, responses)
+        if after:
+            loop.call_soon_threadsafe(loop.call_later, after, call)
         else:
-            loop.call_soon_threadsafe(_close, raw, watch, responses)
+            loop.call_soon_threadsafe(call)
     except RuntimeError:
         pass  # the loop is closed, and with it the pool and its connections
 
 
-class _IdleWatch:
+class _Reading:
     """
-    Closes an answer that says nothing for too long while somebody waits for it.
-
-    One timer, which is set anew only when it rings early.
+    The body of an answer, from its headers on until nobody reads it any more.
     """
 
-    __slots__ = ("_deadline", "_idle", "_is_waiting", "_loop", "_raw", "_timer", "is_expired")
+    __slots__ = ("_closed", "_deadline", "_raw", "_readings")
 
-    def __init__(self, raw: aiohttp.ClientResponse, idle: float | None) -> None:
+    def __init__(
+        self, raw: aiohttp.ClientResponse, deadline: Deadline, readings: set[_Reading]
+    ) -> None:
         self._raw = raw
-        self._idle = idle
-        self._loop = asyncio.get_running_loop()
-        self._deadline = 0.0
-        self._is_waiting = False
-        self._timer: asyncio.TimerHandle | None = None
-        self.is_expired = False
+        self._deadline = deadline
+        self._readings = readings
+        self._closed: asyncio.Future[None] | None = None
+        deadline.give_up = self.break_off
+        deadline.pause()
+        readings.add(self)
+        if raw.connection is not None and (protocol := raw.connection.protocol) is not None:
+            # It has not all come yet.
+            self._closed = protocol.closed
+            if self._closed is not None:
+                self._closed.add_done_callback(self._tell)
 
-    def begin(self, *, fresh: bool) -> None:
+    def close(self) -> None:
         """
-        Somebody wants something new from now on, or still the same.
+        Let go of the connection: back to the pool if the body has ended, else it is closed.
         """
-        if self._idle is None:
-            return
-        now = self._loop.time()
-        if fresh:
-            self._deadline = now + self._idle
-        elif now >= self._deadline:
-            # Bytes that say nothing come so fast that nobody ever waits.
-            self._expire()
+        self._deadline.end()
+        self._readings.discard(self)
+        if self._closed is not None:
+            # The connection may live on, and would keep this.
+            self._closed.remove_done_callback(self._tell)
+        self.break_off()
 
-    def wait(self) -> None:
+    def break_off(self) -> None:
         """
-        There is nothing yet, so somebody waits.
+        Close the connection, unless the body has ended; a waiting reader is told.
         """
-        self._is_waiting = True
-        if self._timer is None and self._idle is not None:
-            self._timer = self._loop.call_at(self._deadline, self._ring)
+        # aiohttp would tell it by an exception that is the same object each time, and gathers the
+        # frames of all readers, and what they hold, for ever.
+        if not self._raw.closed:
+            if self._raw.content.exception() is None:
+                self._raw.content.set_exception(aiohttp.ClientConnectionError("Connection closed"))
+            self._raw.close()
 
-    def pause(self) -> None:
-        """
-        Nobody waits any more; how long the caller takes for what it got does not count.
-        """
-        self._is_waiting = False
-
-    def stop(self) -> None:
-        """
-        Count no more.
-        """
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _ring(self) -> None:
-        self._timer = None
-        if not self._is_waiting:
-            return
-        if self._loop.time() < self._deadline:
-            self._timer = self._loop.call_at(self._deadline, self._ring)
-        else:
-            self._expire()
-
-    def _expire(self) -> None:
-        self.is_expired = True
-        _break_off(self._raw)  # wakes the reader with an error
+    def _tell(self, ended: asyncio.Future[None]) -> None:
+        # Where a body breaks the rules of HTTP, aiohttp closes the connection and does not tell the
+        # body's reader, who would wait for a limit of time.
+        if not ended.cancelled():
+            ended.exception()  # looked at, so that asyncio does not complain that nobody did
+        content = self._raw.content
+        if not content.is_eof() and content.exception() is None:
+            content.set_exception(aiohttp.ServerDisconnectedError())

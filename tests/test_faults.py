@@ -1484,6 +1484,29 @@ async def test_nothing_is_kept_of_what_was_late(connect: Connect, gateway: Gatew
     await auntil(lambda: held() <= before)
 
 
+async def test_a_kept_connection_keeps_nothing(connect: Connect, gateway: Gateway) -> None:
+    """A connection that lives on does not hold the answers that came on it."""
+    caller = connect(gateway.url, max_connections=1)
+
+    def held() -> int:
+        gc.collect()
+        return sum(type(each) is aiohttp.StreamReader for each in gc.get_objects())
+
+    before = held()
+    for _ in range(10):
+        gate = Gate()
+        gateway.stream(OPENING, gate, delta("Hi"), STOP, DONE)
+        items = (stream := caller.stream_text(HI)).__aiter__()
+        await items.__anext__()
+        gate.open()
+        assert (await stream.final_response()).text == "Hi"
+    del items, stream
+
+    assert {seen.connection for seen in gateway.requests} == {1}
+    # The server's own, and the last one's on the connection.
+    await auntil(lambda: held() <= before + 5)
+
+
 async def test_outage(connect: Connect, gateway: Gateway) -> None:
     """In an outage a client's retries run out, so that they don't triple the load."""
     for _ in range(600):

@@ -202,6 +202,17 @@ def test_the_knee_is_found(noise: float, seed: int):
     assert 20 <= min(simulation.history[2000:]) <= max(simulation.history[2000:]) <= 75
 
 
+def test_plain_calls_are_not_held_back_by_latency():
+    """
+    Where nobody looks for the limit, and nothing was turned away, slow answers hold back no call.
+    """
+    simulation = Simulation(knee(20))
+
+    simulation.run(2000)
+
+    assert set(simulation.history) == {100}
+
+
 @pytest.mark.parametrize("noise", [0.5, 1.0])
 @pytest.mark.parametrize("seed", range(5))
 def test_noise_is_no_knee(noise: float, seed: int):

@@ -27,8 +27,8 @@ MODULES = sorted(path.stem for path in FOLDER.glob("*.py"))
 
 # Who may import whom: modules of the rows above one's own only.
 LAYERS = (
-    ("_wire", "_exchange", "_fork", "_sse", "_version", "_display"),
-    ("_errors", "_models", "_anthropic", "_pattern", "_progress"),
+    ("_wire", "_exchange", "_fork", "_sse", "_version", "_display", "_deadlines"),
+    ("_errors", "_models", "_anthropic", "_pattern", "_progress", "_connector"),
     ("_json", "_timeout", "_retry", "_limits", "_loop", "_assembly", "_checkpoint"),
     ("_rules", "_protocol", "_transport"),
     ("_convert", "_params", "_stream"),
@@ -67,7 +67,7 @@ IMPURE = {
 
 # Who alone imports what.
 OWNERS = {
-    "aiohttp": {"_transport"},
+    "aiohttp": {"_transport", "_connector"},
     "multidict": {"_transport"},
     "yarl": {"_transport"},
     "cattrs": {"_convert"},

@@ -1,0 +1,161 @@
+"""
+Connections as aiohttp makes them, with what it lacks: hosts are looked up within the limit for
+connecting, TCP is kept alive, times are noted, and no answer is taken for another request's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import math
+import os
+import socket
+import ssl
+import threading
+import time
+import types
+import weakref
+from concurrent.futures import Future
+from contextvars import ContextVar
+from typing import Any
+
+import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.connector import Connection
+
+from ._exchange import Trace
+
+__all__ = ("SENDING", "Connector")
+
+SENDING: ContextVar[Trace] = ContextVar("sending")
+"""The attempt that this task is sending."""
+
+# The first call would import it, and a fork in the middle of an import leaves the child with one
+# that never ends.
+importlib.import_module("encodings.idna")
+
+
+class Connector(aiohttp.TCPConnector):
+    """
+    Notes when a request waits and connects, and never gives out a kept connection on which
+    something came that nobody had asked for: it would be taken for the answer to the next request.
+    """
+
+    def __init__(self, max_connections: int, ssl_context: ssl.SSLContext | None) -> None:
+        super().__init__(  # pyright: ignore[reportUnknownMemberType]  # A bare `tuple`.
+            limit=max_connections,
+            ssl=ssl_context or True,
+            resolver=_Resolver(),
+            socket_factory=_kept_alive_socket,
+            timeout_ceil_threshold=math.inf,
+        )
+        self._notes: list[aiohttp.tracing.Trace] | None = None
+
+    async def connect(
+        self, req: aiohttp.ClientRequest, traces: list[Any], timeout: aiohttp.ClientTimeout
+    ) -> Connection:
+        """
+        A connection that is free and clean.
+        """
+        # A trace of the session would see the whole request, and cost it a tenth.
+        traces = self._notes or [aiohttp.tracing.Trace(req.session, _NOTES, _NOTHING)]
+        self._notes = traces
+        while True:
+            connection = await super().connect(req, traces, timeout)
+            if connection.protocol is None or not connection.protocol.should_close:
+                # From here on it may have gone out, whatever happens.
+                SENDING.get().is_sent = True
+                return connection
+            connection.close()
+
+
+class _Resolver(AbstractResolver):
+    """
+    Looks up hosts within the limit for connecting, which aiohttp applies only to what comes after.
+
+    It does so in threads of its own: one of the loop's executor, where a look-up hangs, would hold
+    up the end of the loop, and the interpreter's.
+    """
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        """
+        The addresses of *host*.
+        """
+        key = (os.getpid(), host, port, family)
+        found: Future[list[ResolveResult]] | None = _lookups.get(key)
+        if found is None or found.done():
+            found = Future()
+            found.set_running_or_notify_cancel()  # whoever waits may be cancelled, the others not
+            threading.Thread(
+                target=_look_up, args=(host, port, family, found), name="aistats-dns", daemon=True
+            ).start()
+            _lookups[key] = found
+        return await asyncio.wait_for(asyncio.wrap_future(found), SENDING.get().connect_limit)
+
+    async def close(self) -> None:
+        """
+        Nothing is held that would have to be closed.
+        """
+
+
+# Those that are going on, whoever asked, so that a host whose look-ups hang has one thread, not one
+# for each client and each call. A forked child has its parent's, but not their threads.
+_lookups: weakref.WeakValueDictionary[object, Future[list[ResolveResult]]] = (
+    weakref.WeakValueDictionary()
+)
+
+
+def _look_up(
+    host: str, port: int, family: socket.AddressFamily, found: Future[list[ResolveResult]]
+) -> None:
+    try:
+        addresses = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM)
+        result = [
+            ResolveResult(
+                hostname=host,
+                # It keeps the zone of a link-local address.
+                host=socket.getnameinfo(address, socket.NI_NUMERICHOST | socket.NI_NUMERICSERV)[0],
+                port=port,
+                family=kind,
+                proto=protocol,
+                flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
+            )
+            for kind, _, protocol, _, address in addresses
+        ]
+    except Exception as error:
+        found.set_exception(error.with_traceback(None))  # a cycle through its traceback
+    else:
+        found.set_result(result)
+
+
+def _kept_alive_socket(address: tuple[Any, ...]) -> socket.socket:
+    # TCP keep-alive, so that a connection that a NAT has forgotten is noticed after a minute and a
+    # half, not never.
+    family, kind, protocol = address[:3]
+    made = socket.socket(family=family, type=kind, proto=protocol)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3)):
+        if hasattr(socket, option):
+            made.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+    return made
+
+
+def _notes() -> aiohttp.TraceConfig:
+    def note(name: str) -> Any:
+        async def receive(*_: object) -> None:
+            setattr(SENDING.get(), name, time.monotonic())
+
+        return receive
+
+    config = aiohttp.TraceConfig()
+    config.on_connection_queued_start.append(note("queue_start"))
+    config.on_connection_queued_end.append(note("queue_end"))
+    config.on_connection_create_start.append(note("connect_start"))
+    config.on_connection_create_end.append(note("connect_end"))
+    config.freeze()
+    return config
+
+
+_NOTES, _NOTHING = _notes(), types.SimpleNamespace()

@@ -1,0 +1,154 @@
+"""
+When what is under way on an event loop is given up: all limits of time of all calls, by one timer.
+
+A timer for each limit of each call would cost a call a tenth of its time, and nearly all of them
+are for nothing. Here a deadline is a number that moves, and the one timer is set anew only where a
+deadline comes before it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable
+from typing import Literal
+
+__all__ = ("Deadline", "Deadlines")
+
+
+class Deadlines:
+    """
+    The deadlines on one event loop. For that loop's thread.
+    """
+
+    __slots__ = ("_loop", "_pending", "_rings_at", "_timer")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._pending: set[Deadline] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._rings_at = math.inf
+
+    @property
+    def now(self) -> float:
+        """
+        The loop's time, in seconds.
+        """
+        return self._loop.time()
+
+    def add(self, deadline: Deadline) -> None:
+        """
+        Keep *deadline* until it ends or is over.
+        """
+        self._pending.add(deadline)
+        self.expect(deadline.at)
+
+    def discard(self, deadline: Deadline) -> None:
+        """
+        Keep *deadline* no longer.
+        """
+        self._pending.discard(deadline)
+
+    def expect(self, at: float) -> None:
+        """
+        There is a deadline *at* that time.
+        """
+        if at < self._rings_at:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._rings_at = at
+            self._timer = self._loop.call_at(at, self._ring)
+
+    def close(self) -> None:
+        """
+        Keep none of them.
+        """
+        self._pending.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _ring(self) -> None:
+        self._timer, self._rings_at = None, math.inf
+        now = self._loop.time()
+        for deadline in [each for each in self._pending if each.at <= now]:
+            deadline.expire()
+        # Those that have moved, and those that are not due yet.
+        self.expect(min((each.at for each in self._pending), default=math.inf))
+
+
+class Deadline:
+    """
+    Until when one attempt may go on: for all of it, and for each wait in it.
+
+    Args:
+        deadlines: Those of the loop.
+        idle: The longest wait, in seconds; `None` for any.
+        total: What is left for all of it, in seconds; `None` for any time.
+        give_up: Is called when it is over, once.
+    """
+
+    __slots__ = ("_deadlines", "_idle", "_idle_at", "_total_at", "at", "expired", "give_up")
+
+    def __init__(
+        self,
+        deadlines: Deadlines,
+        idle: float | None,
+        total: float | None,
+        give_up: Callable[[], object],
+    ) -> None:
+        self.give_up = give_up
+        self.expired: Literal["idle", "total"] | None = None
+        """Which of the two limits is over."""
+        self._deadlines = deadlines
+        self._idle = math.inf if idle is None else idle
+        self._idle_at = math.inf
+        self._total_at = math.inf if total is None else deadlines.now + total
+        self.at = self._total_at
+        """When it is over, by the loop's time, as things are."""
+        deadlines.add(self)
+
+    def want(self, *, fresh: bool) -> None:
+        """
+        Somebody wants something new from now on, or, unless *fresh*, still the same.
+        """
+        now = self._deadlines.now
+        if fresh:
+            self._idle_at = now + self._idle
+        elif now >= self._idle_at:
+            # What says nothing comes so fast that nobody ever waits.
+            self.at = self._idle_at
+            self.expire()
+
+    def wait(self) -> None:
+        """
+        There is nothing yet, so somebody waits.
+        """
+        if self.expired is None:
+            self.at = min(self._idle_at, self._total_at)
+            self._deadlines.expect(self.at)
+
+    def pause(self) -> None:
+        """
+        Nobody waits any more; how long the caller takes for what it got is no silence.
+        """
+        self.at = self._total_at
+
+    def end(self) -> None:
+        """
+        What it is for has ended.
+        """
+        self._deadlines.discard(self)
+        self.give_up = _nothing  # no cycle by way of what would be given up
+
+    def expire(self) -> None:
+        """
+        It is over.
+        """
+        self._deadlines.discard(self)
+        if self.expired is None:
+            self.expired = "idle" if self.at < self._total_at else "total"
+            self.give_up()
+
+
+def _nothing() -> None:
+    pass
