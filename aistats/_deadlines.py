@@ -21,20 +21,15 @@ class Deadlines:
     The deadlines on one event loop. For that loop's thread.
     """
 
-    __slots__ = ("_loop", "_pending", "_rings_at", "_timer")
+    __slots__ = ("_loop", "_pending", "_rings_at", "_timer", "now")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
+        self.now = loop.time
+        """The loop's time, in seconds."""
         self._pending: set[Deadline] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._rings_at = math.inf
-
-    @property
-    def now(self) -> float:
-        """
-        The loop's time, in seconds.
-        """
-        return self._loop.time()
 
     def add(self, deadline: Deadline) -> None:
         """
@@ -69,7 +64,7 @@ class Deadlines:
 
     def _ring(self) -> None:
         self._timer, self._rings_at = None, math.inf
-        now = self._loop.time()
+        now = self.now()
         for deadline in [each for each in self._pending if each.at <= now]:
             deadline.expire()
         # Those that have moved, and those that are not due yet.
@@ -102,7 +97,7 @@ class Deadline:
         self._deadlines = deadlines
         self._idle = math.inf if idle is None else idle
         self._idle_at = math.inf
-        self._total_at = math.inf if total is None else deadlines.now + total
+        self._total_at = math.inf if total is None else deadlines.now() + total
         self.at = self._total_at
         """When it is over, by the loop's time, as things are."""
         deadlines.add(self)
@@ -111,7 +106,7 @@ class Deadline:
         """
         Somebody wants something new from now on, or, unless *fresh*, still the same.
         """
-        now = self._deadlines.now
+        now = self._deadlines.now()
         if fresh:
             self._idle_at = now + self._idle
         elif now >= self._idle_at:

@@ -191,7 +191,7 @@ class Gateway:
             raise ConfigurationError("The client has been closed; make a new one.")
 
 
-@attrs.frozen
+@attrs.define
 class Call:
     """
     One call, ready to be made.
@@ -353,7 +353,7 @@ class Call:
         return SentRequest("POST", url, redact(headers), self.body)
 
 
-@attrs.frozen
+@attrs.define
 class _Attempt:
     """
     One try of a call.

@@ -44,6 +44,7 @@ from servers import (
 )
 
 import aistats
+from aistats import _transport
 
 pytestmark = pytest.mark.anyio
 
@@ -603,6 +604,61 @@ async def test_nobody_listens(connect: Connect, free_tcp_port: int, ask: Ask) ->
     assert not isinstance(caught.value, TimeoutError)
     assert (caught.value.status, caught.value.request_id) == (None, None)
     assert [attempt.outcome for attempt in caught.value.attempts] == ["unsent"]
+
+
+async def test_another_aiohttp(
+    connect: Connect, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With an aiohttp that is not known, all goes through its session, and comes out the same."""
+    monkeypatch.setattr(_transport, "_KNOWS_AIOHTTP", False)
+    caller = connect(gateway.url, timeout=aistats.Timeout(idle=0.2))
+    assert (await caller.generate_text(HI)).text == "Hi"
+    gateway.stream(OPENING, delta("Hi"), Gate(), STOP, DONE)
+    with pytest.raises(aistats.APITimeoutError) as in_stream:
+        await caller.stream_text(HI).final_response()
+    gateway.reply(before=Gate())
+    with pytest.raises(aistats.APITimeoutError) as before_answer:
+        await caller.generate_text(HI)
+    gateway.reply(before=Gate())
+    with pytest.raises(aistats.APITimeoutError) as in_all:
+        await caller.generate_text(HI, timeout=0.2)
+
+    limits = [caught.value.limit for caught in (in_stream, before_answer, in_all)]
+    assert limits == ["idle", "idle", "total"]
+    assert in_stream.value.partial.text == "Hi"
+    assert before_answer.value.attempts[0].outcome == "ambiguous"
+
+
+@pytest.mark.parametrize("size", [1, 31_000, 33_000, 900_000, 1_100_000, 3_000_000])
+async def test_size_of_a_request(connect: Connect, raw_server: RawServer, size: int) -> None:
+    """A request of any size arrives whole, and nothing warns of its size."""
+    body = json.dumps(completion("Hi")).encode()
+    raw_server.script(READ, head(Content_Type="application/json", Content_Length=len(body)), body)
+    prompt = "é" * size
+    response = await connect(raw_server.url).generate_text({**HI, "messages": prompt})
+
+    assert response.text == "Hi"
+    sent = raw_server.connections[0].received.partition(b"\r\n\r\n")[2]
+    assert json.loads(sent)["messages"][0]["content"] == prompt
+
+
+async def test_sending_is_no_silence(connect: Connect, raw_server: RawServer) -> None:
+    """How long it takes to send a long request does not count as waiting for an answer."""
+    gate = Gate()
+    body = json.dumps(completion("Hi")).encode()
+    answer = head(Content_Type="application/json", Content_Length=len(body)) + body
+    raw_server.script(gate, READ, answer)
+    caller = connect(raw_server.url, timeout=aistats.Timeout(idle=0.3))
+    async with anyio.create_task_group() as group:
+
+        async def call() -> None:
+            prompt = "x" * 15_000_000  # more than the buffers between here and there
+            assert (await caller.generate_text({**HI, "messages": prompt})).text == "Hi"
+
+        group.start_soon(call)
+        await auntil(gate.reached.is_set)
+        await anyio.sleep(0.6)
+        gate.open()
 
 
 @pytest.mark.parametrize(
