@@ -17,6 +17,7 @@ hold for all:
 
 from __future__ import annotations
 
+import io
 import re
 from typing import Any
 
@@ -24,7 +25,7 @@ from ._models import ChatCompletionsResponse, is_thought, read_reasoning, read_t
 from ._pattern import PADDING
 from ._wire import Wire, as_object, as_objects, as_string, copy_json, is_list, is_object, json_text
 
-__all__ = ("CompletionAssembler",)
+__all__ = ("CompletionAssembler", "Text")
 
 # Keys of a frame, a choice and a delta that have a rule of their own. Padding says nothing.
 _FRAME_KEYS = frozenset({"object", "choices", "usage", "meta", PADDING})
@@ -107,10 +108,10 @@ class CompletionAssembler:
                 fresh += text
         return fresh
 
-    def only_text(self, frame: Wire) -> tuple[str, list[str]] | None:
+    def only_text(self, frame: Wire) -> tuple[str, Text] | None:
         """
         Where *frame*, the last that was taken, has its text, as a key of its one delta, and the
-        pieces that a next text has to be added to; `None` if it says more than that, so that to
+        text that a next one has to be added to; `None` if it says more than that, so that to
         take it again with another text would change something else, too.
         """
         choices = frame.get("choices")
@@ -212,6 +213,16 @@ def _is_snapshot(frame: Wire) -> bool:
     )
 
 
+class Text(io.StringIO):
+    """
+    Text that comes in pieces. It soon holds little more than the characters, where a list of a
+    million pieces would take 60 MB.
+    """
+
+    def __bool__(self) -> bool:
+        return self.tell() > 0
+
+
 class _Choice:
     """
     What has come of one choice.
@@ -232,14 +243,14 @@ class _Choice:
     )
 
     def __init__(self) -> None:
-        self.text: list[str] = []
+        self.text = Text()
         self.finish_reason: str | None = None
         self.logprobs: Wire | None = None
         self.is_item = False
         self.is_thought = False
         self._role = "assistant"
-        self.reasoning: list[str] = []
-        self._refusal: list[str] = []
+        self.reasoning = Text()
+        self._refusal = Text()
         self._calls = _ToolCalls()
         self._extras: Wire = {}
         self._message_extras: Wire = {}
@@ -264,11 +275,11 @@ class _Choice:
         """
         The choice as a whole answer has it.
         """
-        message: Wire = {"role": self._role, "content": "".join(self.text)}
+        message: Wire = {"role": self._role, "content": self.text.getvalue()}
         if self.reasoning:
-            message["reasoning_content"] = "".join(self.reasoning)
+            message["reasoning_content"] = self.reasoning.getvalue()
         if self._refusal:
-            message["refusal"] = "".join(self._refusal)
+            message["refusal"] = self._refusal.getvalue()
         if self._calls:
             message["tool_calls"] = self._calls.result()
         choice: Wire = {
@@ -285,9 +296,9 @@ class _Choice:
     def _add_delta(self, delta: Wire) -> str:
         text = self._add_text(delta)
         if reasoning := read_reasoning(delta):
-            self.reasoning.append(reasoning)
+            self.reasoning.write(reasoning)
         if refusal := as_string(delta.get("refusal")):
-            self._refusal.append(refusal)
+            self._refusal.write(refusal)
         self._role = as_string(delta.get("role")) or self._role
         self._calls.add(delta.get("tool_calls"))
         _join(self._message_extras, delta, _DELTA_KEYS)
@@ -296,16 +307,16 @@ class _Choice:
     def _add_text(self, message: Wire) -> str:
         text = read_text(message.get("content")) or ""
         if text:
-            self.text.append(text)
+            self.text.write(text)
         return text
 
     def _fill_in(self, message: Wire) -> str:
         # A message beside the delta, on the last chunk: often the thought alone. What is there
         # already stays.
         if not self.reasoning and (reasoning := read_reasoning(message)):
-            self.reasoning.append(reasoning)
+            self.reasoning.write(reasoning)
         if not self._refusal and (refusal := as_string(message.get("refusal"))):
-            self._refusal.append(refusal)
+            self._refusal.write(refusal)
         if not self._calls:
             self._calls.add(message.get("tool_calls"))
         _join(self._message_extras, message, _DELTA_KEYS | self._message_extras.keys())

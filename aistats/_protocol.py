@@ -8,12 +8,13 @@ from __future__ import annotations
 import enum
 import html
 import re
+from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
 import attrs
 
 from ._anthropic import as_chunk, is_anthropic
-from ._assembly import CompletionAssembler
+from ._assembly import CompletionAssembler, Text
 from ._errors import (
     AIStatsError,
     APIConnectionError,
@@ -277,8 +278,8 @@ class StreamDecoder:
         "_is_text",
         "_is_whole",
         "_pattern",
-        "_pieces",
         "_sse",
+        "_write",
     )
 
     def __init__(
@@ -294,7 +295,7 @@ class StreamDecoder:
         # What the next event will likely be like, and where its text goes: the answer's, or the
         # thought's.
         self._pattern: Pattern | None = None
-        self._pieces: list[str] = []
+        self._write: Callable[[str], object] = Text().write
         self._is_text = True
 
     @property
@@ -458,7 +459,7 @@ class StreamDecoder:
         text = pattern.read(blocks[-1])
         if text is None:
             return None
-        self._pieces.append(text)
+        self._write(text)
         line = blocks.pop()
         if self._is_text:
             return ChatCompletionChunk(None, text, line, pattern.frame)
@@ -484,7 +485,8 @@ class StreamDecoder:
     def _learn(self, line: bytes, frame: Wire) -> None:
         # The next event will likely be the same but for the text.
         if only_text := self._assembler.only_text(frame):
-            key, self._pieces = only_text
+            key, text = only_text
+            self._write = text.write
             self._is_text = key == "content"
             self._pattern = Pattern.of(line, frame, key)
 

@@ -602,14 +602,14 @@ def _read_request(sock: socket.socket) -> bytes:
     """
     The bytes of one request that says how long its body is.
     """
-    received = b""
+    received = bytearray()
     while True:
         end = received.find(b"\r\n\r\n")
         if end >= 0:
             lines = received[:end].lower().split(b"\r\n")
             lengths = [line[15:] for line in lines if line.startswith(b"content-length:")]
             if len(received) >= end + 4 + sum(map(int, lengths)):
-                return received
+                return bytes(received)
         data = sock.recv(65536)
         if not data:
             raise ConnectionResetError

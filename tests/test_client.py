@@ -648,7 +648,7 @@ async def test_sending_is_no_silence(connect: Connect, raw_server: RawServer) ->
     body = json.dumps(completion("Hi")).encode()
     answer = head(Content_Type="application/json", Content_Length=len(body)) + body
     raw_server.script(gate, READ, answer)
-    caller = connect(raw_server.url, timeout=aistats.Timeout(idle=0.3))
+    caller = connect(raw_server.url, timeout=aistats.Timeout(idle=1.0))
     async with anyio.create_task_group() as group:
 
         async def call() -> None:
@@ -657,7 +657,7 @@ async def test_sending_is_no_silence(connect: Connect, raw_server: RawServer) ->
 
         group.start_soon(call)
         await auntil(gate.reached.is_set)
-        await anyio.sleep(0.6)
+        await anyio.sleep(1.2)  # nothing outside shows that the limit would have run out
         gate.open()
 
 

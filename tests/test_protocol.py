@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -773,3 +774,24 @@ def test_the_type_of_an_event():
     decoder.receive_data(frame("Hi").replace(b"data:", b"event: message.delta\ndata:"))
 
     assert [chunk.text for chunk in chunks(decoder)] == ["Hi"]
+
+
+def test_a_long_stream_is_held_as_its_text():
+    """
+    Of a stream that is only iterated little more is held than its text.
+    """
+    read = b"".join(frame(f" word {number}") for number in range(100))
+    decoder = StreamDecoder()
+    tracemalloc.start()
+    try:
+        for _ in range(2_000):
+            decoder.receive_data(read)
+            for _ in range(100):
+                decoder.next_chunk()
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    text = decoder.response().text
+    assert len(text) == 2_000 * sum(len(f" word {number}") for number in range(100))
+    assert held < 3 * len(text)  # a string of its own for each chunk would be 10 times as much
