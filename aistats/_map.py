@@ -91,11 +91,12 @@ class _AnyRun:
         return self._statistics().usage()
 
     @property
-    def cost(self) -> Decimal:
+    def cost(self) -> Decimal | None:
         """
-        What the answers that came in this run cost, in US dollars, where the gateway sent prices.
+        What the answers that came in this run cost, in US dollars, as far as they had a price;
+        `None` where none of them had one.
         """
-        return self._statistics().cost
+        return self._statistics().price()
 
     @property
     def latency(self) -> Latency:

@@ -132,8 +132,8 @@ class Progress:
     """Rows done in a second, lately."""
     tokens_per_second: float
     """Tokens in a second, lately: of prompts and of answers."""
-    cost: Decimal
-    """US dollars, where the gateway sent prices."""
+    cost: Decimal | None
+    """US dollars, of the answers that had a price; `None` where none of them had."""
     eta: float | None
     """Seconds until the end, by the rate of late; `None` where that can't be told."""
     p50: float | None
@@ -174,6 +174,8 @@ class Statistics:
         self.begun = time.monotonic()
         self.done = self.failed = self.cached = self.throttled = 0
         self.cost = Decimal(0)
+        """In US dollars, of the answers that had a price."""
+        self._priced = self._counted = 0
         self.prompt_tokens = self.completion_tokens = self.tokens = 0
         self.cached_tokens = self.reasoning_tokens = 0
         self._sum = self._max = 0.0
@@ -194,6 +196,7 @@ class Statistics:
             step = round(math.log(max(seconds, 1e-6)) / _BASE)
             self._latencies[step] = self._latencies.get(step, 0) + 1
         usage = response.usage
+        self._counted += 1
         if usage is None:
             return 0
         prompt, completion = usage.prompt_tokens or 0, usage.completion_tokens or 0
@@ -207,7 +210,14 @@ class Statistics:
             self.reasoning_tokens += spent.reasoning_tokens or 0
         if (cost := usage.cost) is not None:
             self.cost += cost
+            self._priced += 1
         return tokens
+
+    def price(self) -> Decimal | None:
+        """
+        The cost, as far as it is known; `None` where answers came and none of them had a price.
+        """
+        return self.cost if self._priced or not self._counted else None
 
     def usage(self) -> Usage:
         """
@@ -261,7 +271,7 @@ class Statistics:
             concurrency=concurrency,
             requests_per_second=rate,
             tokens_per_second=(self.tokens - tokens) / seconds,
-            cost=self.cost,
+            cost=self.price(),
             eta=0.0 if left == 0 else left / rate if left is not None and rate > 0 else None,
             p50=latency.p50,
             p95=latency.p95,

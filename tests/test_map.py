@@ -101,6 +101,19 @@ async def test_all_of_it(caller: Caller, gateway: Gateway):
     assert 0 < run.latency.p50 <= run.latency.p95 <= run.latency.p99 <= run.latency.max
 
 
+async def test_cost(caller: Caller, gateway: Gateway):
+    """
+    A run costs what its answers had as a price; where none had one, that is not known.
+    """
+    nothing = await finish(caller, [])
+    unknown = await finish(caller, ["one", "two"])
+    gateway.reply(completion(usage={"total_tokens": 15, "cost": 0.01}))
+    known = await finish(caller, ["one", "two", "three"], concurrency=1)
+
+    assert (nothing.cost, unknown.cost, known.cost) == (0, None, Decimal("0.01"))
+    assert [run.progress.cost for run in (nothing, unknown, known)] == [0, None, Decimal("0.01")]
+
+
 async def test_an_outcome(caller: Caller):
     """
     An outcome has its row, its request, its answer, and what is known of the call.

@@ -192,7 +192,7 @@ def test_the_documented_runs(gateway: Gateway, capsys: pytest.CaptureFixture[str
     texts, numbers = capsys.readouterr().out.splitlines()
 
     assert texts == "['Classify: A fine lamp.', 'Classify: It broke.']"
-    assert numbers.startswith("30 0 ")
+    assert numbers.startswith("30 None ")
     assert len(Path("reviews.jsonl").read_bytes().splitlines()) == 1 + 2
     run("Many requests at once 2")
     assert capsys.readouterr().out.splitlines() == [
