@@ -40,6 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     The exit status of one run: 0, or 1 for an error of the call, 2 for a wrong use, 130 for Ctrl-C.
     """
     options = _parser().parse_args(arguments)
+    if options.model == "":
+        return _report("--model is empty", None, _MISUSED)
     if not options.local and not os.environ.get("AI_STATS_API_KEY"):
         print(_NO_KEY, file=sys.stderr)
         return _MISUSED
@@ -99,6 +101,8 @@ def _answer(options: argparse.Namespace) -> None:
     prompt = options.prompt
     if prompt == "-":
         prompt = sys.stdin.buffer.read().decode()
+    if not prompt.strip():
+        raise ConfigurationError("the prompt is empty")
     params: ChatCompletionsParams = {"model": options.model or _GATEWAY_MODEL, "messages": prompt}
     if options.system is not None:
         params["messages"] = [

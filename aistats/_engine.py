@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import math
 import os
 import threading
@@ -46,6 +47,8 @@ _SMALLEST_WINDOW = 100
 _KEPT_FOR_DUPLICATES = 256
 _ENOUGH_FOR_A_SHARE = 20
 _REFUSED = frozenset({400, 401, 402, 403, 404})
+
+_log = logging.getLogger("aistats")
 
 
 def _left(call: Call, begun: float) -> float:
@@ -202,9 +205,7 @@ class Engine:
         self._submitted += 1
         if item.error is not None:
             if not self._is_probed and _lacks_model(item.error):
-                self.stop(
-                    f"the first row makes no request: {item.error}", self._to_raise(item.error)
-                )
+                self._break(f"the first row makes no request: {item.error}", item.error)
             self._finish(item, error=item.error)
         elif (response := self._known(item)) is not None:
             self._finish(item, response, cached=True)
@@ -329,14 +330,18 @@ class Engine:
 
     def _failed(self, item: Item, error: Exception) -> None:
         if (reason := self._reason_to_stop(error)) is not None:
-            self.stop(reason, self._to_raise(error))
+            self._break(reason, error)
         self._is_probed = True
         if self._pace is not None:
             self._pace.correct(item.estimate, 0)
         self._finish(item, error=error)
 
-    def _to_raise(self, error: Exception) -> Exception | None:
-        return error if self.plan.on_error == "raise" else None
+    def _break(self, reason: str, error: Exception) -> None:
+        # Nobody asked for that, and who looks at the outcomes alone would see that few came.
+        if self.stopped is None:
+            if self.plan.on_error != "raise":
+                _log.warning("the run was stopped: %s", reason)
+            self.stop(reason, error if self.plan.on_error == "raise" else None)
 
     def _reason_to_stop(self, error: Exception) -> str | None:
         if isinstance(error, ConfigurationError):

@@ -276,6 +276,8 @@ class Call:
                 ticket = await self.gateway.limits.start(pinned=self.is_pinned)
         except TimeoutError:
             phase = "waiting for the gateway to take more requests (see client.limits)"
+            if left := self.gateway.limits.cooldown:
+                phase = f"it was held back by a Retry-After, {left:.3g} s more (see client.limits)"
             host = self.gateway.transport.host
             raise out_of_time("total", self.timeout.total, host, phase) from None
         trace.begun = trace.queue_end = time.monotonic()
@@ -323,9 +325,9 @@ class Call:
             body, _ = await response.read(_MAX_ERROR_BYTES)
         except APIConnectionError:
             body = b""
-        error = status_error_from(body, this.exchange)
-        error.retry_after = retry_after(this.exchange.headers, datetime.now(timezone.utc))
-        raise error
+        this.exchange.request = self._sent_request()
+        wait = retry_after(this.exchange.headers, datetime.now(timezone.utc))
+        raise status_error_from(body, this.exchange, wait)
 
     async def _read_whole(self, response: Response) -> bytes:
         limit = self.gateway.max_response_bytes

@@ -188,9 +188,12 @@ def _is_error(wire: Wire) -> bool:
     )
 
 
-def status_error_from(body: bytes, exchange: Exchange) -> APIStatusError:
+def status_error_from(
+    body: bytes, exchange: Exchange, retry_after: float | None = None
+) -> APIStatusError:
     """
-    The error for an answer whose status is not a good one.
+    The error for an answer whose status is not a good one, and which asks to be left alone for
+    *retry_after* seconds.
     """
     assert exchange.status is not None
     try:
@@ -201,23 +204,30 @@ def status_error_from(body: bytes, exchange: Exchange) -> APIStatusError:
         report = ErrorReport.read(wire)
         if wire and report.message is None and report.code is None:
             report = attrs.evolve(report, message=_first_part(body))
-        return _status_error(exchange.status, report, wire, exchange)
+        return _status_error(exchange.status, report, wire, exchange, retry_after)
     message = _text_of_page(body) or _first_part(body)
     report = ErrorReport(None, message or None, None)
-    return _status_error(exchange.status, report, _first_part(body), exchange)
+    return _status_error(exchange.status, report, _first_part(body), exchange, retry_after)
 
 
 def _status_error(
-    status: int, report: ErrorReport, body: Any, exchange: Exchange
+    status: int,
+    report: ErrorReport,
+    body: Any,
+    exchange: Exchange,
+    retry_after: float | None = None,
 ) -> APIStatusError:
     message = report.message or "no reason was given"
     parts = [f"{status} {report.code}" if report.code else str(status), message]
     advice = _advice(status, report, exchange)
+    if retry_after:
+        advice = f"{advice} It asks to be left alone for {retry_after:.3g} s.".strip()
     error = status_error_class(status)(": ".join(parts) + (f" | {advice}" if advice else ""))
     error.message = message
     error.code = report.code
     error.body = body
     error.body_request_id = report.request_id
+    error.retry_after = retry_after
     error.exchange = exchange
     return error
 
@@ -254,6 +264,8 @@ def _advice(status: int, report: ErrorReport, exchange: Exchange) -> str:
         )
     if status == 401 and report.message == "db_error":
         return "The gateway's key store was down: try again."
+    if status == 404 and exchange.request is not None:
+        return f"Check base_url: there is nothing at {exchange.request.url}."
     by_code = _ADVICE_BY_CODE.get(report.code or "")
     return by_code or _ADVICE_BY_STATUS.get(status) or ("Try again later." if status >= 500 else "")
 
@@ -373,7 +385,7 @@ class StreamDecoder:
             error.partial = self.response()
             return error
         what = f"The connection was lost before the answer was complete: {error.message}"
-        return self._failure(StreamInterruptedError, what + _WHAT_TO_DO)
+        return self._failure(StreamInterruptedError, what + self._what_to_do())
 
     def next_event(self) -> Event | Need | None:
         """
@@ -398,7 +410,7 @@ class StreamDecoder:
                 "nor [DONE]. "
                 "With some providers, a token limit or a content filter looks like this, too."
             )
-        raise self._failure(StreamInterruptedError, what + _WHAT_TO_DO)
+        raise self._failure(StreamInterruptedError, what + self._what_to_do())
 
     def decode(self, event: Event) -> ChatCompletionChunk | None:
         """
@@ -428,7 +440,7 @@ class StreamDecoder:
         raise self._failure(
             StreamError,
             "An event of the stream is not a JSON object. It begins: "
-            f"{_first_part(event.data)}{_WHAT_TO_DO}",
+            f"{_first_part(event.data)}{self._what_to_do()}",
         )
 
     def next_chunk(self) -> ChatCompletionChunk | Need | None:
@@ -496,18 +508,20 @@ class StreamDecoder:
         code = f"{report.code}: " if report.code else ""
         error = self._failure(
             StreamErrorEvent,
-            f"The gateway reported an error in the stream: {code}{message}{_WHAT_TO_DO}",
+            f"The gateway reported an error in the stream: {code}{message}{self._what_to_do()}",
         )
         error.message = message
         error.code = report.code
         error.body = frame
         return error
 
+    def _what_to_do(self) -> str:
+        if self._assembler.is_empty:
+            return " | Nothing of the answer had arrived; ask again."
+        return " | What had arrived is in the error's `partial`; ask again to get a whole answer."
+
     def _failure(self, kind: type[ErrorT], message: str) -> ErrorT:
         error = kind(message)
         error.partial = self.response()
         error.exchange = self._exchange
         return error
-
-
-_WHAT_TO_DO = " | What had arrived is in the error's `partial`; ask again to get a whole answer."

@@ -166,6 +166,11 @@ class Plan:
         for name, value in (("stop_after", stop_after), ("rpm", rpm), ("tpm", tpm)):
             if value is not None and not (isinstance(value, int | float) and value > 0):
                 raise ConfigurationError(f"{name} must be above 0, or None; not {value!r}")
+        for name in ("prompt", "request", "key"):
+            if options[name] is not None and not callable(options[name]):
+                raise ConfigurationError(
+                    f"{name} must be a function that is called with a row; not {options[name]!r}"
+                )
         if options["prompt"] is not None and options["request"] is not None:
             raise ConfigurationError("prompt and request are two ways for one thing; give one.")
         call = gateway.call(

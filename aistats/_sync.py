@@ -98,6 +98,11 @@ class Client:
         )
         self._loop = LoopThread(self._gateway.transport)
 
+    def __repr__(self) -> str:
+        # A traceback with locals may show a client whose making has failed.
+        where = self.base_url if hasattr(self, "_gateway") else "not made"
+        return f"<{type(self).__name__}: {where}>"
+
     def __reduce__(self) -> tuple[Any, ...]:
         # It pickles by its settings, the key among them, so that a pool of processes can use it.
         return functools.partial(type(self), **self._gateway.settings()), ()

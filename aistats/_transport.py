@@ -89,7 +89,7 @@ class Transport:
         """
         Whom it talks to, for messages.
         """
-        return self._url.host or str(self._url)
+        return self._url.host_port_subcomponent or str(self._url)
 
     async def send(
         self,

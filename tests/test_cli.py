@@ -151,6 +151,33 @@ def test_no_key(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[s
     assert "--local" in captured.err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([""], "the prompt is empty"),
+        (["--system", "Be brief.", " "], "the prompt is empty"),
+        (["-"], "the prompt is empty"),
+        (["--model", "", "Say hi"], "--model is empty"),
+    ],
+)
+def test_nothing_to_ask(
+    gateway: Gateway,
+    arguments: list[str],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """
+    An empty prompt or model is a wrong use, and nothing is sent.
+    """
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"")))
+
+    assert main(arguments) == 2
+
+    assert capsys.readouterr().err == f"aistats: {message}\n"
+    assert gateway.requests == []
+
+
 @pytest.mark.parametrize("arguments", [[], ["--nonsense", "hi"], ["two", "prompts"]])
 def test_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """

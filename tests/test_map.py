@@ -228,6 +228,9 @@ async def test_a_row_that_needs_a_function(caller: Caller):
         ({"concurency": 5}, "known parameter"),
         ({"temperature": 9}, "temperature"),
         ({"extra_headers": {"a b": "c"}}, "extra_headers"),
+        ({"prompt": "Classify this: "}, "prompt must be a function"),
+        ({"request": {"messages": "Hi"}}, "request must be a function"),
+        ({"key": "id"}, "key must be a function"),
         ({"concurrency": 0}, "concurrency"),
         ({"concurrency": "all"}, "concurrency"),
         ({"on_error": "ignore"}, "on_error"),
@@ -722,9 +725,11 @@ async def test_many_faults(connect: Callable[..., Caller], concurrency: Any):
         (404, "not_found"),
     ],
 )
-async def test_the_probe(caller: Caller, gateway: Gateway, status: int, code: str):
+async def test_the_probe(
+    caller: Caller, gateway: Gateway, status: int, code: str, caplog: pytest.LogCaptureFixture
+):
     """
-    Where the first request is refused, it is the only one.
+    Where the first request is refused, it is the only one, and the log says why.
     """
     gateway.reply(error_body(code), status)
     run = await finish(caller, [f"row {number}" for number in range(100)])
@@ -733,6 +738,7 @@ async def test_the_probe(caller: Caller, gateway: Gateway, status: int, code: st
     assert [outcome.error.status for outcome in run.outcomes] == [status]
     assert run.texts() == [None] * 100
     assert run.stopped.startswith(f"the first request failed, and no more were sent: {status}")
+    assert caplog.messages == [f"the run was stopped: {run.stopped}"]
 
 
 async def test_nobody_there(connect: Callable[..., Caller]):

@@ -215,7 +215,6 @@ def test_silence_without_rich(monkeypatch: pytest.MonkeyPatch, caplog: pytest.Lo
     for module in [name for name in sys.modules if name.partition(".")[0] == "rich"]:
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, "rich", None)
-    caplog.set_level("INFO", "aistats")
 
     assert display_for(True) is None
     assert "pip install 'aistats-sdk[progress]'" in caplog.text

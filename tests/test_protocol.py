@@ -29,7 +29,7 @@ from aistats import (
     StreamInterruptedError,
 )
 from aistats._errors import status_error_class
-from aistats._exchange import Exchange
+from aistats._exchange import Exchange, SentRequest
 from aistats._protocol import NEED_DATA, StreamDecoder, completion_from, status_error_from
 
 MODEL_GONE = "The gateway knows no such model: check its id."
@@ -299,6 +299,26 @@ def test_what_to_do(status: int, code: str, word: str):
     error = status_error_from(json.dumps({"error": code}).encode(), answered(status))
 
     assert word in str(error).partition(" | ")[2]
+
+
+def test_how_long_to_wait():
+    """
+    An error that asks for a pause says how long it is.
+    """
+    error = status_error_from(b"", answered(429), 100.0)
+
+    assert error.retry_after == 100.0
+    assert str(error).endswith("try again later. It asks to be left alone for 100 s.")
+
+
+def test_nothing_at_an_address():
+    """
+    A 404 says what was asked for.
+    """
+    exchange = answered(404)
+    exchange.request = SentRequest("POST", "http://localhost:1/chat/completions", {}, b"")
+
+    assert str(status_error_from(b"", exchange)).endswith("at http://localhost:1/chat/completions.")
 
 
 def test_a_redirect():
@@ -764,6 +784,19 @@ def test_an_error_in_a_stream(event: bytes, code: str | None, message: str | Non
     assert isinstance(error.body, dict)
     assert error.partial is not None
     assert error.partial.text == "Hi"
+
+
+@pytest.mark.parametrize(("data", "hint"), [(b"", "Nothing"), (frame("Hi"), "`partial`")])
+def test_where_to_find_what_had_arrived(data: bytes, hint: str):
+    """
+    An error of a stream points to what had arrived only if anything had.
+    """
+    decoder = fed(data) if data else StreamDecoder(answered())
+    decoder.receive_data(b"")
+    with pytest.raises(StreamInterruptedError) as caught:
+        chunks(decoder)
+
+    assert hint in str(caught.value).partition(" | ")[2]
 
 
 def test_the_type_of_an_event():

@@ -189,9 +189,10 @@ def test_the_documented_runs(gateway: Gateway, capsys: pytest.CaptureFixture[str
     The programs print the answers in input order; the first one's file has them.
     """
     run("Many requests at once 1")
-    texts, numbers = capsys.readouterr().out.splitlines()
+    texts, stopped, numbers = capsys.readouterr().out.splitlines()
 
     assert texts == "['Classify: A fine lamp.', 'Classify: It broke.']"
+    assert stopped == "None"
     assert numbers.startswith("30 None ")
     assert len(Path("reviews.jsonl").read_bytes().splitlines()) == 1 + 2
     run("Many requests at once 2")
