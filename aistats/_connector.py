@@ -22,6 +22,9 @@ from typing import Any
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.connector import Connection
+from aiohttp.helpers import (
+    ceil_timeout,  # pyright: ignore[reportUnknownVariableType]  # What it returns is not said.
+)
 
 from ._exchange import Trace
 
@@ -71,13 +74,18 @@ class Connector(aiohttp.TCPConnector):
                 return connection
             connection.close()
 
+    async def _create_connection(
+        self, req: aiohttp.ClientRequest, traces: list[Any], timeout: aiohttp.ClientTimeout
+    ) -> Any:
+        # aiohttp has a limit for each address, and none for a look-up and for a proxy's answer.
+        async with ceil_timeout(timeout.sock_connect, math.inf):
+            return await super()._create_connection(req, traces, timeout)
+
 
 class _Resolver(AbstractResolver):
     """
-    Looks up hosts within the limit for connecting, which aiohttp applies only to what comes after.
-
-    It does so in threads of its own: one of the loop's executor, where a look-up hangs, would hold
-    up the end of the loop, and the interpreter's.
+    Looks up hosts in threads of its own: one of the loop's executor, where a look-up hangs, would
+    hold up the end of the loop, and the interpreter's.
     """
 
     async def resolve(
@@ -95,7 +103,7 @@ class _Resolver(AbstractResolver):
                 target=_look_up, args=(host, port, family, found), name="aistats-dns", daemon=True
             ).start()
             _lookups[key] = found
-        return await asyncio.wait_for(asyncio.wrap_future(found), SENDING.get().connect_limit)
+        return await asyncio.wrap_future(found)
 
     async def close(self) -> None:
         """

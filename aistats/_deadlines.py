@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import math
+import sys
 from collections.abc import Callable
 from typing import Literal
 
-__all__ = ("Deadline", "Deadlines")
+__all__ = ("Deadline", "Deadlines", "Interruption")
 
 
 class Deadlines:
@@ -56,11 +57,13 @@ class Deadlines:
 
     def close(self) -> None:
         """
-        Keep none of them.
+        Give up all that is under way.
         """
-        self._pending.clear()
+        for deadline in list(self._pending):
+            deadline.expire("closed")
         if self._timer is not None:
             self._timer.cancel()
+        self._timer, self._rings_at = None, math.inf
 
     def _ring(self) -> None:
         self._timer, self._rings_at = None, math.inf
@@ -79,28 +82,31 @@ class Deadline:
         deadlines: Those of the loop.
         idle: The longest wait, in seconds; `None` for any.
         total: What is left for all of it, in seconds; `None` for any time.
-        give_up: Is called when it is over, once.
     """
 
-    __slots__ = ("_deadlines", "_idle", "_idle_at", "_total_at", "at", "expired", "give_up")
+    __slots__ = ("_deadlines", "_give_up", "_idle", "_idle_at", "_total_at", "at", "expired")
 
-    def __init__(
-        self,
-        deadlines: Deadlines,
-        idle: float | None,
-        total: float | None,
-        give_up: Callable[[], object],
-    ) -> None:
-        self.give_up = give_up
-        self.expired: Literal["idle", "total"] | None = None
-        """Which of the two limits is over."""
+    def __init__(self, deadlines: Deadlines, idle: float | None, total: float | None) -> None:
         self._deadlines = deadlines
         self._idle = math.inf if idle is None else idle
         self._idle_at = math.inf
         self._total_at = math.inf if total is None else deadlines.now() + total
+        self._give_up: Callable[[], object] = _nothing
         self.at = self._total_at
         """When it is over, by the loop's time, as things are."""
-        deadlines.add(self)
+        self.expired: Literal["idle", "total", "closed"] | None = None
+        """Which of the two limits is over, or that all was given up."""
+
+    def begin(self, give_up: Callable[[], object]) -> None:
+        """
+        From now on *give_up* is called when it is over, once; nobody waits yet.
+        """
+        if self.expired is not None:
+            give_up()
+            return
+        self._give_up = give_up
+        self.at = self._total_at
+        self._deadlines.add(self)
 
     def want(self, *, fresh: bool) -> None:
         """
@@ -133,17 +139,60 @@ class Deadline:
         What it is for has ended.
         """
         self._deadlines.discard(self)
-        self.give_up = _nothing  # no cycle by way of what would be given up
+        self._give_up = _nothing  # no cycle by way of what would be given up
 
-    def expire(self) -> None:
+    def expire(self, why: Literal["closed"] | None = None) -> None:
         """
-        It is over.
+        It is over, *why* where that is not for a limit.
         """
         self._deadlines.discard(self)
         if self.expired is None:
-            self.expired = "idle" if self.at < self._total_at else "total"
-            self.give_up()
+            self.expired = why or ("idle" if self.at < self._total_at else "total")
+            self._give_up()
 
 
 def _nothing() -> None:
     pass
+
+
+class Interruption:
+    """
+    When called, cancels the task in which it was made.
+    """
+
+    __slots__ = ("_before", "_is_used", "_task")
+
+    def __init__(self) -> None:
+        self._task = asyncio.current_task()
+        self._before = self._cancellations()
+        self._is_used = False
+
+    def __call__(self) -> None:
+        if self._task is not None:
+            self._is_used = True
+            self._task.cancel()
+
+    def take_back(self) -> bool:
+        """
+        Take the cancellation back, if there was one. Returns whether there was no other.
+
+        Before Python 3.11 nobody counts them, and another one at the same moment is lost.
+        """
+        if self._task is None or not self._is_used:
+            return False
+        self._is_used = False
+        if sys.version_info >= (3, 11):
+            self._task.uncancel()
+        return self._cancellations() <= self._before
+
+    def end(self) -> None:
+        """
+        Cancel nothing any more.
+        """
+        self.take_back()
+        self._task = None  # no cycle by way of the task's end
+
+    def _cancellations(self) -> int:
+        if sys.version_info >= (3, 11) and self._task is not None:
+            return self._task.cancelling()
+        return 0

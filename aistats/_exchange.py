@@ -110,8 +110,6 @@ class Trace:
     """
 
     begun: float
-    connect_limit: float | None = None
-    """Of the call, in seconds: for the look-up of the host, which aiohttp does not limit."""
     queue_start: float | None = None
     queue_end: float | None = None
     connect_start: float | None = None

@@ -20,7 +20,6 @@ import io
 import math
 import os
 import ssl
-import sys
 import time
 import urllib.request
 import weakref
@@ -38,7 +37,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from ._connector import SENDING, Connector
-from ._deadlines import Deadline, Deadlines
+from ._deadlines import Deadline, Deadlines, Interruption
 from ._errors import (
     APIConnectionError,
     APIResponseError,
@@ -76,7 +75,9 @@ class Transport:
     ) -> None:
         self._url = URL(url)
         self._addresses: dict[str, URL] = {}
-        self._headers = CIMultiDict({"Host": self._url.host_port_subcomponent or "", **headers})
+        self._headers = CIMultiDict({"Host": self._url.host_port_subcomponent or ""})
+        for name, value in headers.items():  # one by one: a name in another case is the same
+            self._headers[name] = value
         self._prepared: dict[tuple[tuple[str, str], ...], CIMultiDict[str]] = {}
         self._max_connections = max_connections
         self._ssl_context = ssl_context
@@ -118,18 +119,21 @@ class Transport:
             ConfigurationError: The user's session is closed, or is another loop's.
         """
         pool = self._pools.get(_running_loop()) or await self._open()
+        whom = self._whom(pool.proxy)
+        deadline = Deadline(pool.deadlines, timeout.idle, remaining)
         failure: Exception
-        trace.connect_limit = timeout.connect
         SENDING.set(trace)
-        task = asyncio.current_task()
-        assert task is not None
-        # Until there is an answer, a task is all that can be given up.
-        cancellations = _cancellations(task)
-        deadline = Deadline(pool.deadlines, timeout.idle, remaining, task.cancel)
         try:
-            raw = await pool.post(
+            raw = await pool.answer(
                 self._address(path, query), self._merged(headers), body, timeout, deadline
             )
+            # A user's own session has no traces of ours: there, only an error while connecting
+            # proves that nothing was sent.
+            trace.is_sent = trace.is_sent or self._session is not None
+            if raw is not None:
+                trace.first_byte = time.monotonic()
+                return Response(raw, self.host, timeout, deadline)
+            failure = _over(deadline, whom, timeout, trace.phase)
         except (
             aiohttp.ClientError,
             OSError,
@@ -137,25 +141,11 @@ class Transport:
             RuntimeError,
             ValueError,
         ) as error:
-            deadline.end()
-            # A user's own session has no traces of ours: there, only an error while connecting
-            # proves that nothing was sent.
             if self._session is not None:
                 trace.is_sent = not isinstance(
                     error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError
                 )
-            failure = _translate(error, self._whom(pool.proxy), timeout, trace.phase)
-        except BaseException as error:
-            deadline.end()
-            if not deadline.expired or not isinstance(error, asyncio.CancelledError):
-                raise
-            if _cancellations(task, take=1) > cancellations:
-                raise  # somebody else cancelled it, too
-            failure = _over(deadline, self._whom(pool.proxy), timeout, trace.phase)
-        else:
-            trace.is_sent = True
-            trace.first_byte = time.monotonic()
-            return Response(raw, self.host, timeout, deadline, pool.readings)
+            failure = _translate(error, whom, timeout, trace.phase)
         # Out of the handler, so that aiohttp's error is not this one's context.
         try:
             raise failure
@@ -213,18 +203,18 @@ class Transport:
     async def _open(self) -> _Pool:
         loop = asyncio.get_running_loop()
         self._pools = {other: kept for other, kept in self._pools.items() if not other.is_closed()}
-        readings: set[_Reading] = set()
+        deadlines = Deadlines(loop)
         if self._session is not None:
-            pool = self._pools[loop] = _Pool(self._session, Deadlines(loop), readings)
+            pool = self._pools[loop] = _Pool(self._session, deadlines)
             return pool
         proxy = _environment_proxy(self._url)
         lock = asyncio.Lock()
-        life = _session_life(self._max_connections, self._ssl_context, readings, lock)
+        life = _session_life(self._max_connections, self._ssl_context, deadlines, lock)
         # The generator's first step does not wait for anything, so no other task can get here
         # meanwhile.
         session = await life.__anext__()
-        pool = _Pool(session, Deadlines(loop), readings, life, proxy)
-        finalizer = weakref.finalize(pool, _drop, loop, os.getpid(), life, session, readings, lock)
+        pool = _Pool(session, deadlines, life, proxy)
+        finalizer = weakref.finalize(pool, _drop, loop, os.getpid(), life, session, deadlines, lock)
         finalizer.atexit = False
         self._pools[loop] = pool
         return pool
@@ -248,12 +238,43 @@ class _Pool:
 
     session: aiohttp.ClientSession
     deadlines: Deadlines
-    readings: set[_Reading]
+    """Of what is under way."""
     life: AsyncGenerator[aiohttp.ClientSession, None] | None = None
     """`None` for a session of the user's."""
     proxy: URL | None = None
 
-    async def post(
+    async def answer(
+        self,
+        url: URL,
+        headers: CIMultiDict[str],
+        body: bytes,
+        timeout: Timeout,
+        deadline: Deadline,
+    ) -> aiohttp.ClientResponse | None:
+        """
+        Send one request, and return the answer when its headers are there; `None` where the
+        *deadline* was over before.
+        """
+        # Until there is a connection, a task is all that can be given up.
+        interrupt = Interruption()
+        deadline.begin(interrupt)
+        try:
+            raw = await self._post(url, headers, body, timeout, deadline)
+            if not deadline.expired:
+                return raw
+            raw.close()  # a middleware of the user's went on all the same
+        except asyncio.CancelledError:
+            if not interrupt.take_back():
+                raise
+        except Exception:
+            if not deadline.expired:
+                raise
+        finally:
+            deadline.end()
+            interrupt.end()
+        return None
+
+    async def _post(
         self,
         url: URL,
         headers: CIMultiDict[str],
@@ -261,9 +282,6 @@ class _Pool:
         timeout: Timeout,
         deadline: Deadline,
     ) -> aiohttp.ClientResponse:
-        """
-        Send one request, and return the answer when its headers are there.
-        """
         if self.life is None or not _KNOWS_AIOHTTP:
             return await self.session.post(
                 url,
@@ -284,29 +302,32 @@ class _Pool:
             )
         except asyncio.TimeoutError as error:
             raise aiohttp.ConnectionTimeoutError from error
-        assert connection.protocol is not None
-        connection.protocol.set_response_params(read_until_eof=True)
+        protocol = connection.protocol
+        assert protocol is not None
+        deadline.begin(protocol.abort)
+        protocol.set_response_params(read_until_eof=True)
         try:
             raw = await request.send(connection)
             try:
-                return await raw.start(connection)
+                await raw.start(connection)
             except BaseException:
                 raw.close()
                 raise
+            request.is_answered = True
+            return raw
         except BaseException:
+            # To close it would be to wait until the peer takes what is to be sent yet.
+            protocol.abort()
             connection.close()
             raise
 
     async def aclose(self) -> None:
         """
-        Close the connections; those of the user's session only where an answer is being read.
+        Give up what is under way, and close the connections that are not of the user's session.
         """
         self.deadlines.close()
         if self.life is not None:
             await self.life.aclose()
-            return
-        for reading in self.readings:
-            reading.break_off()
 
 
 class _Request(aiohttp.ClientRequest):
@@ -337,6 +358,8 @@ class _Request(aiohttp.ClientRequest):
         if is_small:
             self.headers["Content-Length"] = str(len(body))
         self._small = body if is_small else None
+        self.is_answered = False
+        """Whether the answer has begun; perhaps before all of the request was sent."""
         self._deadline = deadline
 
     def update_headers(self, headers: Any) -> None:
@@ -380,8 +403,9 @@ class _Request(aiohttp.ClientRequest):
         self._wait()
 
     def _wait(self) -> None:
-        self._deadline.want(fresh=True)
-        self._deadline.wait()
+        if not self.is_answered:
+            self._deadline.want(fresh=True)
+            self._deadline.wait()
 
 
 _SMALL = 32 * 1024  # bytes; asyncio lets a socket's buffer grow to twice as many
@@ -395,7 +419,7 @@ def _payload(body: bytes) -> bytes | io.BytesIO:
 async def _session_life(
     max_connections: int,
     ssl_context: ssl.SSLContext | None,
-    readings: set[_Reading],
+    deadlines: Deadlines,
     lock: asyncio.Lock,
 ) -> AsyncGenerator[aiohttp.ClientSession, None]:
     connector = Connector(max_connections, ssl_context)
@@ -403,15 +427,14 @@ async def _session_life(
     try:
         yield session
     finally:
-        await _close_session(session, readings, lock)
+        await _close_session(session, deadlines, lock)
 
 
 async def _close_session(
-    session: aiohttp.ClientSession, readings: set[_Reading], lock: asyncio.Lock
+    session: aiohttp.ClientSession, deadlines: Deadlines, lock: asyncio.Lock
 ) -> None:
     async with lock:  # whoever comes second waits for the first
-        for reading in readings:
-            reading.break_off()
+        deadlines.close()
         await session.close()
 
 
@@ -473,17 +496,14 @@ def _client_timeout(connect: float | None, idle: float | None) -> aiohttp.Client
     )
 
 
-def _cancellations(task: asyncio.Task[Any], *, take: int = 0) -> int:
-    # How often *task* was asked to end, after so many were taken back. Before Python 3.11 nobody
-    # counts them.
-    if sys.version_info < (3, 11):
-        return 0
-    return task.uncancel() if take else task.cancelling()
-
-
-def _over(deadline: Deadline, host: str, timeout: Timeout, phase: str) -> APIConnectionError:
-    limit = deadline.expired or "total"
-    return out_of_time(limit, timeout.idle if limit == "idle" else timeout.total, host, phase)
+def _over(
+    deadline: Deadline, host: str, timeout: Timeout, phase: str
+) -> APIConnectionError | ConfigurationError:
+    if deadline.expired == "idle":
+        return out_of_time("idle", timeout.idle, host, phase)
+    if deadline.expired == "closed":
+        return ConfigurationError(f"The client was closed while {phase} ({host}).")
+    return out_of_time("total", timeout.total, host, phase)
 
 
 def _translate(
@@ -561,7 +581,6 @@ class Response:
         host: str,
         timeout: Timeout,
         deadline: Deadline,
-        readings: set[_Reading],
     ) -> None:
         self.status = raw.status
         self.raw_headers = raw.raw_headers
@@ -571,7 +590,7 @@ class Response:
         self._loop = asyncio.get_running_loop()
         self._deadline = deadline
         self._failure: Exception | None = None
-        self._reading = _Reading(raw, deadline, readings)
+        self._reading = _Reading(raw, deadline)
         self._is_open = True
 
     @property
@@ -615,7 +634,7 @@ class Response:
                 phase = "waiting for the next event or bytes"
             else:
                 phase = "reading the answer"
-            if self._deadline.expired:
+            if self._deadline.expired in ("idle", "total"):
                 self._failure = _over(self._deadline, self._host, self._timeout, phase)
             else:
                 self._failure = _translate(error, self._host, self._timeout, phase)
@@ -694,18 +713,13 @@ class _Reading:
     The body of an answer, from its headers on until nobody reads it any more.
     """
 
-    __slots__ = ("_closed", "_deadline", "_raw", "_readings")
+    __slots__ = ("_closed", "_deadline", "_raw")
 
-    def __init__(
-        self, raw: aiohttp.ClientResponse, deadline: Deadline, readings: set[_Reading]
-    ) -> None:
+    def __init__(self, raw: aiohttp.ClientResponse, deadline: Deadline) -> None:
         self._raw = raw
         self._deadline = deadline
-        self._readings = readings
         self._closed: asyncio.Future[None] | None = None
-        deadline.give_up = self.break_off
-        deadline.pause()
-        readings.add(self)
+        deadline.begin(self.break_off)
         if raw.connection is not None and (protocol := raw.connection.protocol) is not None:
             # It has not all come yet.
             self._closed = protocol.closed
@@ -717,7 +731,6 @@ class _Reading:
         Let go of the connection: back to the pool if the body has ended, else it is closed.
         """
         self._deadline.end()
-        self._readings.discard(self)
         if self._closed is not None:
             # The connection may live on, and would keep this.
             self._closed.remove_done_callback(self._tell)

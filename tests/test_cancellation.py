@@ -14,14 +14,26 @@ import math
 import select
 import sys
 import threading
+import weakref
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import anyio
 import pytest
 from conftest import KEY, Caller, Script
-from servers import OPENING, Gate, Gateway, auntil, delta, error_body, full_house, until
+from servers import (
+    OPENING,
+    Gate,
+    Gateway,
+    RawServer,
+    auntil,
+    delta,
+    error_body,
+    full_house,
+    until,
+)
 
 import aistats
 from aistats import RetryPolicy
@@ -353,6 +365,107 @@ async def test_a_thousand_cancellations(gateway: Gateway) -> None:
                 group.start_soon(call, number)
         assert wrong == []
     await auntil(lambda: not gateway.open_connections)
+
+
+# Clients that are closed in the middle of a call.
+
+
+@pytest.mark.parametrize("state", [*STATES, "connecting", "sending"])
+@pytest.mark.parametrize("whose", ["own", "the user's"])
+async def test_closed(gateway: Gateway, raw_server: RawServer, state: str, whose: str) -> None:
+    """A client that is closed ends its calls at once, in whatever state they are."""
+    async with contextlib.AsyncExitStack() as stack:
+        url = gateway.url
+        if state == "connecting":
+            url = stack.enter_context(full_house())
+        elif state == "sending":
+            url, gate = raw_server.url, Gate()
+            raw_server.script(gate)
+        session = None
+        if whose == "the user's":
+            session = await stack.enter_async_context(aiohttp.ClientSession())
+        limit = aistats.Timeout(connect=None, idle=None, total=30)
+        client = aistats.AsyncClient(
+            KEY, url, max_connections=1, timeout=limit, session=session, max_retries=0
+        )
+        scene = Scene(gateway, client, state)
+        await scene.prepare()
+
+        async def call() -> None:
+            if state == "sending":
+                await client.generate_text(model="m", messages="x" * 15_000_000)
+            else:
+                await scene.call()
+
+        task = asyncio.ensure_future(call())
+        if state == "connecting":
+            await anyio.wait_all_tasks_blocked()
+        elif state == "sending":
+            await auntil(gate.reached.is_set)
+        else:
+            await scene.reached()
+        if scene.holder is not None:
+            await scene.holder.aclose()  # else the call would still wait for its place
+        with anyio.fail_after(5):
+            await client.aclose()
+            with pytest.raises(aistats.AIStatsError) as caught:
+                await task
+
+    assert not isinstance(caught.value, aistats.APITimeoutError)
+
+
+async def test_a_limit_that_a_middleware_swallows(gateway: Gateway) -> None:
+    """A limit holds even if the user's session goes on after it."""
+
+    async def stubborn(request: Any, handler: Any) -> Any:
+        answer = asyncio.ensure_future(handler(request))
+        try:
+            return await asyncio.shield(answer)
+        except asyncio.CancelledError:
+            gate.open()
+            return await answer
+
+    gate = Gate()
+    gateway.stream(OPENING, delta("Once"), Gate(), before=gate)
+    async with (
+        aiohttp.ClientSession(middlewares=[stubborn]) as session,
+        aistats.AsyncClient(KEY, gateway.url, session=session) as client,
+    ):
+        with anyio.fail_after(5), pytest.raises(aistats.APITimeoutError, match="total limit"):
+            await client.stream_text(HI, timeout=0.3).final_response()
+        if sys.version_info >= (3, 11):
+            task = asyncio.current_task()
+            assert task is not None
+            assert task.cancelling() == 0
+    await auntil(lambda: not gateway.open_connections)
+
+
+@pytest.mark.parametrize("end", ["total", "cancelled", "refused"])
+async def test_nothing_is_left_to_the_collector(gateway: Gateway, end: str) -> None:
+    """A call that failed is gone with its task; neither keeps the other alive."""
+    for _ in range(3):
+        gateway.reply(before=Gate())
+    url = "http://127.0.0.1:9/v1" if end == "refused" else gateway.url
+    left: list[weakref.ref[Any]] = []
+    async with aistats.AsyncClient(KEY, url, max_retries=0) as client:
+
+        def begin() -> None:
+            limit = 0.2 if end == "total" else 9
+            task = asyncio.create_task(client.generate_text(HI, timeout=limit))
+            task.add_done_callback(lambda task: task.cancelled() or task.exception())
+            left.append(weakref.ref(task))
+
+        gc.collect()
+        gc.disable()
+        try:
+            for number in range(3):
+                begin()
+                if end == "cancelled":
+                    await auntil(lambda number=number: len(gateway.requests) > number)
+                    left[-1]().cancel()
+                await auntil(lambda: left[-1]() is None)
+        finally:
+            gc.enable()
 
 
 # Streams that are left early.

@@ -611,8 +611,8 @@ async def test_another_aiohttp(
 ) -> None:
     """With an aiohttp that is not known, all goes through its session, and comes out the same."""
     monkeypatch.setattr(_transport, "_KNOWS_AIOHTTP", False)
-    caller = connect(gateway.url, timeout=aistats.Timeout(idle=0.2))
-    assert (await caller.generate_text(HI)).text == "Hi"
+    caller = connect(gateway.url, timeout=aistats.Timeout(idle=0.6))
+    assert (await caller.generate_text(HI, timeout=20)).text == "Hi"
     gateway.stream(OPENING, delta("Hi"), Gate(), STOP, DONE)
     with pytest.raises(aistats.APITimeoutError) as in_stream:
         await caller.stream_text(HI).final_response()
@@ -621,7 +621,7 @@ async def test_another_aiohttp(
         await caller.generate_text(HI)
     gateway.reply(before=Gate())
     with pytest.raises(aistats.APITimeoutError) as in_all:
-        await caller.generate_text(HI, timeout=0.2)
+        await caller.generate_text(HI, timeout=0.6)
 
     limits = [caught.value.limit for caught in (in_stream, before_answer, in_all)]
     assert limits == ["idle", "idle", "total"]
@@ -640,6 +640,45 @@ async def test_size_of_a_request(connect: Connect, raw_server: RawServer, size: 
     assert response.text == "Hi"
     sent = raw_server.connections[0].received.partition(b"\r\n\r\n")[2]
     assert json.loads(sent)["messages"][0]["content"] == prompt
+
+
+async def test_names_of_headers(connect: Connect, raw_server: RawServer) -> None:
+    """A header of the user's replaces the client's own, whatever the case of its name."""
+    body = json.dumps(completion("Hi")).encode()
+    answer = head(Content_Type="application/json", Content_Length=len(body)) + body
+    raw_server.script(READ, answer)
+    mine = {"host": "here.example", "USER-agent": "me", "content-TYPE": "application/json; x=1"}
+    caller = connect(raw_server.url, default_headers=mine)
+    await caller.generate_text(HI, extra_headers={"ACCEPT": "text/plain"})
+
+    lines = raw_server.connections[0].received.partition(b"\r\n\r\n")[0].lower().split(b"\r\n")
+    sent = dict(line.split(b": ", 1) for line in lines[1:])
+    assert len(sent) == len(lines) - 1
+    assert sent[b"host"] == b"here.example"
+    assert sent[b"user-agent"] == b"me"
+    assert sent[b"content-type"] == b"application/json; x=1"
+    assert sent[b"accept"] == b"text/plain"
+
+
+async def test_answer_before_the_request_is_out(connect: Connect, raw_server: RawServer) -> None:
+    """Who reads slowly while a long request goes out yet has not waited for anything."""
+    begun, gate, sent = Gate(), Gate(), Gate()
+    stream = head(Content_Type="text/event-stream", Transfer_Encoding="chunked")
+    raw_server.script(
+        begun, stream + chunked(OPENING, end=False), gate, READ, sent, chunked(delta("Hi"), STOP)
+    )
+    caller = connect(raw_server.url, timeout=aistats.Timeout(idle=0.6))
+    items = caller.stream_text({**HI, "messages": "x" * 15_000_000}).__aiter__()
+    async with anyio.create_task_group() as group:
+        group.start_soon(items.__anext__)
+        await auntil(begun.reached.is_set)
+        begun.open()
+    gate.open()
+    await auntil(sent.reached.is_set)
+    await anyio.sleep(0.9)  # nothing outside shows that the limit would have run out
+    sent.open()
+
+    assert [chunk.text async for chunk in items] == ["Hi", ""]
 
 
 async def test_sending_is_no_silence(connect: Connect, raw_server: RawServer) -> None:

@@ -4,13 +4,15 @@ Deadlines that move, and the one timer that they share, on a loop whose clock th
 
 from __future__ import annotations
 
+import asyncio
+import sys
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import pytest
 
-from aistats._deadlines import Deadline, Deadlines
+from aistats._deadlines import Deadline, Deadlines, Interruption
 
 
 class Timer:
@@ -68,7 +70,8 @@ class Attempt:
         self, deadlines: Deadlines, loop: Loop, idle: float | None, total: float | None
     ) -> None:
         self.given_up: list[float] = []
-        self.deadline = Deadline(deadlines, idle, total, lambda: self.given_up.append(loop.time()))
+        self.deadline = Deadline(deadlines, idle, total)
+        self.deadline.begin(lambda: self.given_up.append(loop.time()))
 
     def wait(self, *, fresh: bool = True) -> None:
         """
@@ -193,7 +196,7 @@ def test_end_in_the_same_moment(loop: Loop, begin: Begin):
         other.deadline.end()
 
     for one, other in (attempts, attempts[::-1]):
-        one.deadline.give_up = partial(give_up, one, other)
+        one.deadline.begin(partial(give_up, one, other))
     loop.advance(2.0)
 
     assert len(given_up) == 1
@@ -238,12 +241,88 @@ def test_deadlines_that_moved(loop: Loop, begin: Begin):
 
 def test_close(loop: Loop):
     """
-    After the end of a pool nothing is given up any more, and no timer is left.
+    Where a pool is closed all is given up at once, and what begins afterwards has its limits.
     """
     deadlines: Any = Deadlines(loop)  # type: ignore[arg-type]
     attempt = Attempt(deadlines, loop, None, 1.0)
     deadlines.close()
-    loop.advance(2.0)
 
     assert loop.pending == []
-    assert attempt.given_up == []
+    assert (attempt.given_up, attempt.deadline.expired) == ([0.0], "closed")
+    late = Attempt(deadlines, loop, None, 2.0)
+    loop.advance(3.0)
+    assert (late.given_up, late.deadline.expired) == ([2.0], "total")
+
+
+def test_too_late(loop: Loop, begin: Begin):
+    """
+    What begins when it is over already is given up at once.
+    """
+    attempt = begin(total=1.0)
+    loop.advance(1.0)
+    again: list[float] = []
+    attempt.deadline.begin(lambda: again.append(loop.time()))
+
+    assert (attempt.given_up, again) == ([1.0], [1.0])
+
+
+async def interrupted(take_back: bool) -> str:
+    """
+    How a task ends that interrupts itself, and takes that back or not.
+    """
+    interrupt = Interruption()
+    asyncio.get_running_loop().call_soon(interrupt)
+    try:
+        await asyncio.sleep(10)
+    except asyncio.CancelledError:
+        if not take_back or not interrupt.take_back():
+            raise
+    finally:
+        interrupt.end()
+    await asyncio.sleep(0)
+    return "went on"
+
+
+@pytest.mark.anyio
+async def test_an_interruption_that_is_taken_back():
+    """
+    A task goes on after its own interruption, and nothing of it is left.
+    """
+    task = asyncio.create_task(interrupted(True))
+
+    assert await task == "went on"
+    if sys.version_info >= (3, 11):
+        assert task.cancelling() == 0
+
+
+@pytest.mark.anyio
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="nobody counts cancellations")
+@pytest.mark.parametrize("is_first", [True, False])
+async def test_an_interruption_beside_another(is_first: bool):
+    """
+    Who cancels the task in the same moment is not overlooked, whoever comes first.
+    """
+    task = asyncio.create_task(interrupted(True))
+    if is_first:
+        await asyncio.sleep(0)
+        asyncio.get_running_loop().call_soon(task.cancel)
+    else:
+        await asyncio.sleep(0)
+        task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    assert task.cancelling() == 1
+
+
+@pytest.mark.anyio
+async def test_an_interruption_of_the_past():
+    """
+    What has ended interrupts nobody.
+    """
+    interrupt = Interruption()
+    interrupt.end()
+    interrupt()
+    await asyncio.sleep(0)
+
+    assert not interrupt.take_back()

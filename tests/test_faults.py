@@ -417,9 +417,9 @@ QUICK = RetryPolicy(max_retries=2, base=0.0)
 RETRYING: Mapping[str, Any] = {"max_retries": QUICK}
 IDLE: Mapping[str, Any] = {"timeout": Timeout(idle=0.2, total=4)}
 TOTAL: Mapping[str, Any] = {"timeout": Timeout(idle=5, total=0.2)}
-# Where a part of the answer has to come in time, on a busy machine too.
-LONGER: Mapping[str, Any] = {"timeout": Timeout(idle=5, total=0.5)}
-LONGER_IDLE: Mapping[str, Any] = {"timeout": Timeout(idle=0.5, total=4)}
+# Where the request has to be out, or a part of the answer to come, in time on a busy machine too.
+LONGER: Mapping[str, Any] = {"timeout": Timeout(idle=5, total=0.8)}
+LONGER_IDLE: Mapping[str, Any] = {"timeout": Timeout(idle=0.8, total=4)}
 CONNECT: Mapping[str, Any] = {"timeout": Timeout(connect=0.2, total=4)}
 SMALL: Mapping[str, Any] = {"max_response_bytes": MIB}
 
@@ -525,8 +525,8 @@ HEADS = [
     both(
         "`100 Continue` for ever (total)",
         raw(Drip(b"HTTP/1.1 100 Continue\r\n\r\n" * 2000, size=25, pause=0.005)),
-        late("total", 0.2, "ambiguous", "waiting for an answer"),
-        options=TOTAL,
+        late("total", 0.8, "ambiguous", "waiting for an answer"),
+        options=LONGER,
     ),
     both(
         "no head (idle)",
@@ -537,14 +537,14 @@ HEADS = [
     both(
         "no head (total)",
         raw(READ),
-        late("total", 0.2, "ambiguous", "waiting for an answer"),
-        options={**TOTAL, **RETRYING},
+        late("total", 0.8, "ambiguous", "waiting for an answer"),
+        options={**LONGER, **RETRYING},
     ),
     both(
         "dripping head (total)",
         raw(Drip(b"HTTP/1.1 200 OK\r\nX-Slow: " + b"x" * 5000, pause=0.005)),
-        late("total", 0.2, "ambiguous"),
-        options=TOTAL,
+        late("total", 0.8, "ambiguous"),
+        options=LONGER,
     ),
 ]
 
@@ -552,7 +552,7 @@ BODIES = [
     whole(
         "head, then silence (idle)",
         raw(head(Content_Type="application/json", Content_Length=100), READ),
-        late("idle", 0.5, "answered 200"),
+        late("idle", 0.8, "answered 200"),
         options=LONGER_IDLE,
     ),
     whole(
@@ -561,7 +561,7 @@ BODIES = [
             head(Content_Type="application/json", Content_Length=10_000),
             Drip(b" " * 10_000, pause=0.005),
         ),
-        late("total", 0.5, "answered 200", "reading"),
+        late("total", 0.8, "answered 200", "reading"),
         options=LONGER,
     ),
     whole(
@@ -691,7 +691,7 @@ BODIES = [
         "error page that never ends (idle)",
         raw(head("500 Oh no", Content_Type="text/html"), b"<h1>Oh no</h1>", READ),
         Ends(aistats.InternalServerError, ["500"], ["answered 500"]),
-        options=IDLE,
+        options=LONGER_IDLE,
     ),
     both(
         "JSON longer than max_response_bytes",
@@ -735,7 +735,7 @@ EVENTS = [
     streamed(
         "comments without end, as fast as they go (idle)",
         begun(*[b": more\n\n" * 8000] * 20_000),
-        late("idle", 0.5, "answered 200", text="Once", partial="all"),
+        late("idle", 0.8, "answered 200", text="Once", partial="all"),
         options=LONGER_IDLE,
         memory=16 * MIB,
     ),
@@ -776,44 +776,44 @@ EVENTS = [
     streamed(
         "silence after the first event (idle)",
         begun(READ),
-        late("idle", 0.5, "answered 200", text="Once", partial="all"),
+        late("idle", 0.8, "answered 200", text="Once", partial="all"),
         options=LONGER_IDLE,
     ),
     streamed(
         "keep-alive comments for ever (idle)",
         begun(Drip(b": ping\n\n" * 1000, size=8, pause=0.01)),
-        late("idle", 0.5, "answered 200", text="Once", partial="all"),
+        late("idle", 0.8, "answered 200", text="Once", partial="all"),
         options=LONGER_IDLE,
     ),
     streamed(
         "keep-alive comments for ever, read by `lines()` (idle)",
         begun(Drip(b": ping\n\n" * 1000, size=8, pause=0.01)),
-        late("idle", 0.5, "answered 200", text="Once", partial="all"),
+        late("idle", 0.8, "answered 200", text="Once", partial="all"),
         options=LONGER_IDLE,
         view="lines",
     ),
     streamed(
         "keep-alive comments for ever, before the first event (total)",
         silent(Drip(b": ping\n\n" * 1000, size=8, pause=0.01)),
-        late("total", 0.2, "ambiguous|answered 200"),
-        options=TOTAL,
+        late("total", 0.8, "ambiguous|answered 200"),
+        options=LONGER,
     ),
     streamed(
         "drip of bytes that never ends (total)",
         begun(b"data: ", Drip(b"x" * 10_000, pause=0.005)),
-        late("total", 0.5, "answered 200", text="Once", partial="all"),
+        late("total", 0.8, "answered 200", text="Once", partial="all"),
         options=LONGER,
     ),
     streamed(
         "drip of bytes that never ends (idle)",
         begun(b"data: ", Drip(b"x" * 10_000, pause=0.005)),
-        late("idle", 0.5, "answered 200", text="Once", partial="all"),
+        late("idle", 0.8, "answered 200", text="Once", partial="all"),
         options=LONGER_IDLE,
     ),
     streamed(
         "events that never end (total)",
         begun(Drip(sse(chunk({})) * 2000, size=len(sse(chunk({}))), pause=0.005)),
-        late("total", 0.5, "answered 200", text="Once", partial="all"),
+        late("total", 0.8, "answered 200", text="Once", partial="all"),
         options=LONGER,
     ),
     streamed(
@@ -1134,8 +1134,8 @@ KEPT = [
     both(
         "no head on a kept connection (total)",
         stale(READ),
-        late("total", 0.2, "ambiguous"),
-        options=TOTAL,
+        late("total", 0.8, "ambiguous"),
+        options=LONGER,
         warm=True,
         requests=2,
     ),

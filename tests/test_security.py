@@ -22,7 +22,7 @@ import aiohttp
 import pytest
 import trustme
 from conftest import KEY, Caller, Script
-from servers import READ, Gateway, RawServer, completion, error_body, head
+from servers import READ, Gate, Gateway, RawServer, completion, error_body, head
 
 import aistats
 from aistats import RetryPolicy
@@ -380,6 +380,20 @@ async def test_no_proxy(
 
     assert response.text == ("by way of the proxy" if is_asked else "Hi")
     assert (len(proxy.seen), len(gateway.requests)) == (is_asked, not is_asked)
+
+
+async def test_proxy_that_is_silent(
+    connect: Connect, raw_server: RawServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A proxy that never answers is a matter of the limit for connecting."""
+    raw_server.script(READ, Gate())
+    monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{raw_server.port}")
+    caller = connect("https://gateway.example/v1", timeout=aistats.Timeout(connect=0.3, total=20))
+
+    with pytest.raises(aistats.APITimeoutError, match="connecting") as caught:
+        await caller.generate_text(HI)
+
+    assert (caught.value.limit, caught.value.attempts[0].outcome) == ("connect", "unsent")
 
 
 async def test_proxy_that_is_down(
