@@ -349,10 +349,17 @@ class Call:
         return total is None or time.monotonic() - begun + delay < total
 
     def _sent_request(self) -> SentRequest:
-        headers = {"Authorization": "***", **self.gateway.public_headers, **self.headers}
+        own = {"Authorization": "***"}
+        headers = _overlaid(own, self.gateway.public_headers, self.headers)
         query = f"?{urlencode(self.query)}" if self.query else ""
         url = f"{self.gateway.base_url}/chat/completions{query}"
         return SentRequest("POST", url, redact(headers), self.body)
+
+
+def _overlaid(*layers: Mapping[str, str]) -> dict[str, str]:
+    # A name in another case is the same (RFC 9110, section 5.1), and the last layer wins.
+    merged = {name.lower(): (name, value) for headers in layers for name, value in headers.items()}
+    return dict(merged.values())
 
 
 @attrs.define

@@ -658,6 +658,10 @@ async def test_names_of_headers(connect: Connect, raw_server: RawServer) -> None
     assert sent[b"user-agent"] == b"me"
     assert sent[b"content-type"] == b"application/json; x=1"
     assert sent[b"accept"] == b"text/plain"
+    raw_server.script(READ, head("400 No", Content_Length=0))
+    with pytest.raises(aistats.APIStatusError) as caught:
+        await connect(raw_server.url, default_headers=mine).generate_text(HI)
+    assert caught.value.as_curl().lower().count("user-agent: ") == 1
 
 
 async def test_answer_before_the_request_is_out(connect: Connect, raw_server: RawServer) -> None:
