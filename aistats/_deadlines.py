@@ -68,10 +68,12 @@ class Deadlines:
     def _ring(self) -> None:
         self._timer, self._rings_at = None, math.inf
         now = self.now()
-        for deadline in [each for each in self._pending if each.at <= now]:
-            deadline.expire()
-        # Those that have moved, and those that are not due yet.
-        self.expect(min((each.at for each in self._pending), default=math.inf))
+        try:
+            for deadline in [each for each in self._pending if each.at <= now]:
+                deadline.expire()
+        finally:
+            # Those that have moved, and those that are not due yet.
+            self.expect(min((each.at for each in self._pending), default=math.inf))
 
 
 class Deadline:

@@ -5,6 +5,7 @@ Deadlines that move, and the one timer that they share, on a loop whose clock th
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -200,6 +201,20 @@ def test_end_in_the_same_moment(loop: Loop, begin: Begin):
     loop.advance(2.0)
 
     assert len(given_up) == 1
+
+
+def test_one_that_fails(loop: Loop, begin: Begin):
+    """
+    Where giving one up fails, all others have their limits.
+    """
+    attempts = [begin(total=1.0) for _ in range(3)]
+    attempts[1].deadline.begin(lambda: 1 // 0)
+    for _ in range(2):
+        with contextlib.suppress(ZeroDivisionError):
+            loop.advance(2.0)
+
+    assert attempts[0].given_up
+    assert attempts[2].given_up
 
 
 def test_one_timer(loop: Loop, begin: Begin):
