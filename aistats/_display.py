@@ -10,7 +10,6 @@ and in dark ones; what is ours is grey, half transparent, or a thin line.
 
 from __future__ import annotations
 
-import html
 import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
@@ -272,6 +271,8 @@ _UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud8
 def _escape(text: object) -> str:
     # Quotes, too, so that it would do in an attribute, where none of it is put.
     shown = _UNSEEN.sub(lambda found: f"[U+{ord(found[0]):04X}]", str(text).replace("\r\n", "\n"))
+    import html  # with all names of characters, which only what is shown needs
+
     return html.escape(shown, quote=True)
 
 

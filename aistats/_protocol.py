@@ -6,7 +6,6 @@ chunks. No I/O.
 from __future__ import annotations
 
 import enum
-import html
 import re
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
@@ -110,6 +109,8 @@ def _text_of_page(body: bytes) -> str:
     # What a page of HTML says, its title first; nothing where it is none.
     if body.lstrip()[:1] != b"<":
         return ""
+    import html  # with all names of characters, which only a page needs
+
     page = body[:_PAGE].decode("utf-8", "replace")
     words = html.unescape(_TAGS.sub(" ", page)).split()
     text = " ".join(words)
