@@ -62,7 +62,7 @@ def completion_from(body: bytes, exchange: Exchange) -> ChatCompletionsResponse:
         APIStatusError: It is the gateway's own error, sent with a good status.
     """
     try:
-        wire = parse_json(body)
+        wire = _parsed(body)
     except ValueError:
         raise _not_a_completion(body, exchange) from None
     if not is_object(wire):
@@ -81,7 +81,7 @@ def completion_from(body: bytes, exchange: Exchange) -> ChatCompletionsResponse:
 def _not_a_completion(body: bytes, exchange: Exchange) -> APIResponseError:
     if not body.strip():
         return _answer_error("is empty", body, exchange)
-    if body.lstrip()[:1] == b"<":
+    if _is_page(body):
         return _answer_error(
             "is HTML: a proxy or a login page answered, not the gateway", body, exchange
         )
@@ -105,9 +105,20 @@ def _first_part(body: bytes) -> str:
     return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
 
 
+def _is_page(body: bytes) -> bool:
+    return body[:_PAGE].lstrip()[:1] == b"<"
+
+
+def _parsed(body: bytes) -> Any:
+    # orjson takes memory for twelve times the body before it looks at it.
+    if _is_page(body):
+        raise ValueError("HTML is not JSON")
+    return parse_json(body)
+
+
 def _text_of_page(body: bytes) -> str:
     # What a page of HTML says, its title first; nothing where it is none.
-    if body.lstrip()[:1] != b"<":
+    if not _is_page(body):
         return ""
     import html  # with all names of characters, which only a page needs
 
@@ -198,7 +209,7 @@ def status_error_from(
     """
     assert exchange.status is not None
     try:
-        wire = parse_json(body)
+        wire = _parsed(body)
     except ValueError:
         wire = None
     if is_object(wire):

@@ -685,7 +685,7 @@ BODIES = [
         "error page of 200 MB",
         raw(head("500 Oh no", Content_Type="text/html"), b"<h1>Oh no</h1>", *[b" " * MIB] * 200),
         Ends(aistats.InternalServerError, ["500", "Oh no"], ["answered 500"]),
-        memory=16 * MIB,
+        memory=10 * MIB,
     ),
     both(
         "error page that never ends (idle)",
