@@ -263,7 +263,8 @@ class _Choice:
         self.is_item = self.is_item or isinstance(choice.get("reasoning"), bool)
         self.is_thought = self.is_thought or is_thought(choice)
         text = self._add_delta(as_object(choice.get("delta")))
-        text += self._fill_in(as_object(choice.get("message")))
+        if message := as_object(choice.get("message")):
+            text += self._fill_in(message)
         finish_reason = choice.get("finish_reason")
         if isinstance(finish_reason, str) and finish_reason:
             self.finish_reason = finish_reason

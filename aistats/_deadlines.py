@@ -191,7 +191,8 @@ class Interruption:
         """
         Cancel nothing any more.
         """
-        self.take_back()
+        if self._is_used:
+            self.take_back()
         self._task = None  # no cycle by way of the task's end
 
     def _cancellations(self) -> int:

@@ -75,7 +75,9 @@ class Transport:
     ) -> None:
         self._url = URL(url)
         self._addresses: dict[str, URL] = {}
+        # What aiohttp would add to each request, and then ours.
         self._headers = CIMultiDict({"Host": self._url.host_port_subcomponent or ""})
+        self._headers.update(aiohttp.ClientRequest.DEFAULT_HEADERS)
         for name, value in headers.items():  # one by one: a name in another case is the same
             self._headers[name] = value
         self._prepared: dict[tuple[tuple[str, str], ...], CIMultiDict[str]] = {}
@@ -367,6 +369,11 @@ class _Request(aiohttp.ClientRequest):
         Take *headers*, which have the host.
         """
         self.headers = headers.copy()
+
+    def update_auto_headers(self, skip_auto_headers: Any) -> None:
+        """
+        Add nothing: they have all.
+        """
 
     async def send(self, conn: Connection) -> aiohttp.ClientResponse:
         """
