@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import gc
 import math
+import os
 import select
 import sys
 import threading
@@ -614,8 +615,14 @@ def next_line(program: Script) -> str:
     """
     output = program.process.stdout
     assert output is not None
-    assert select.select([output], [], [], 20)[0], "it prints nothing"
-    return output.readline()
+    line = b""
+    while not line.endswith(b"\n"):
+        assert select.select([output], [], [], 20)[0], "it prints nothing"
+        # One by one: what a buffer holds back can't be waited for.
+        if not (character := os.read(output.fileno(), 1)):
+            break
+        line += character
+    return line.decode()
 
 
 @pytest.mark.parametrize("call", ["generate_text(HI)", "stream_text(HI).final_response()"])
