@@ -660,7 +660,9 @@ async def test_throttles_have_an_end(caller: Caller, gateway: Gateway):
         gateway.reply(error_body("rate_limited"), 429, {"retry-after-ms": "20"})
     run = await finish(caller, ["one", "two"], timeout=0.5)
 
-    assert [type(each.error) for each in run.errors] == [aistats.RateLimitError]
+    # The last try may begin so late that its answer doesn't come in time.
+    (outcome,) = run.errors
+    assert isinstance(outcome.error, aistats.RateLimitError | aistats.APITimeoutError)
     assert run.stopped is None
 
 
