@@ -731,6 +731,9 @@ class _Reading:
             # It has not all come yet.
             self._closed = protocol.closed
             if self._closed is not None:
+                # One on each connection stays, however many answers come on it.
+                self._closed.remove_done_callback(_look_at)
+                self._closed.add_done_callback(_look_at)
                 self._closed.add_done_callback(self._tell)
 
     def close(self) -> None:
@@ -757,8 +760,12 @@ class _Reading:
     def _tell(self, ended: asyncio.Future[None]) -> None:
         # Where a body breaks the rules of HTTP, aiohttp closes the connection and does not tell the
         # body's reader, who would wait for a limit of time.
-        if not ended.cancelled():
-            ended.exception()  # looked at, so that asyncio does not complain that nobody did
         content = self._raw.content
         if not content.is_eof() and content.exception() is None:
             content.set_exception(aiohttp.ServerDisconnectedError())
+
+
+def _look_at(ended: asyncio.Future[None]) -> None:
+    # So that asyncio does not complain that nobody did.
+    if not ended.cancelled():
+        ended.exception()
