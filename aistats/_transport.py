@@ -232,7 +232,7 @@ def _running_loop() -> asyncio.AbstractEventLoop:
         ) from None
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class _Pool:
     """
     Connections on one loop: the transport's own, or those of the user's session.
@@ -697,7 +697,8 @@ class Response:
         """
         if self._is_open:
             self._is_open = False
-            _call_soon(self._loop, self._reading.close, grace)
+            has_ended = self._raw.content.is_eof()
+            _call_soon(self._loop, self._reading.close, 0.0 if has_ended else grace)
 
     def __del__(self) -> None:
         # aiohttp's response is in a reference cycle and closes nothing when it is collected on

@@ -31,6 +31,7 @@ from typing import Any
 import aiohttp
 import anyio
 import pytest
+from aiohttp.client_proto import ResponseHandler
 from conftest import KEY, Caller, Script
 from servers import (
     CLOSE,
@@ -1505,6 +1506,54 @@ async def test_a_kept_connection_keeps_nothing(connect: Connect, gateway: Gatewa
     assert {seen.connection for seen in gateway.requests} == {1}
     # The server's own, and the last one's on the connection.
     await auntil(lambda: held() <= before + 5)
+
+
+async def test_nothing_is_kept_of_what_has_ended(
+    connect: Connect, raw_server: RawServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stream whose body has ended with it is let go then and there, not after a while."""
+    monkeypatch.setattr(aistats._stream, "_GRACE", 3600.0)
+    raw_server.script(*[READ, event_stream(*story("Hi")) + chunked()] * 3)
+    caller = connect(raw_server.url)
+
+    def held() -> int:
+        gc.collect()
+        return sum(type(each) is aiohttp.ClientResponse for each in gc.get_objects())
+
+    before = held()
+    for _ in range(3):
+        await caller.stream_text(HI).final_response()
+
+    assert len(raw_server.connections) == 1
+    await auntil(lambda: held() <= before)
+
+
+async def test_nobody_complains_of_a_reset(
+    connect: Connect, raw_server: RawServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A kept connection that is reset has failed nobody, and asyncio says nothing of it either."""
+    rest, end = Gate(), Gate()
+    remainder = chunked(*story("Once")[1:])
+    raw_server.script(READ, event_stream(OPENING), rest, remainder, end, RESET)
+    raw_server.script(READ, ANSWER)
+    caller = connect(raw_server.url)
+
+    def is_lost() -> bool:
+        return any(
+            type(each) is ResponseHandler and not each.is_connected() for each in gc.get_objects()
+        )
+
+    stream = caller.stream_text(HI)
+    await stream.__aiter__().__anext__()
+    rest.open()
+    assert (await stream.final_response()).text == "Once"
+    del stream
+    end.open()
+    await auntil(is_lost)
+
+    assert (await caller.generate_text(HI)).text == "Hi"
+    gc.collect()
+    assert caplog.messages == []
 
 
 async def test_outage(connect: Connect, gateway: Gateway) -> None:
