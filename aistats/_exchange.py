@@ -103,7 +103,7 @@ class Attempt:
     """Seconds that were waited after it, before the next."""
 
 
-@attrs.define
+@attrs.define(eq=False, repr=False)
 class Trace:
     """
     The times of one attempt, by the loop's clock, and how far it got.

@@ -8,6 +8,7 @@ has it awaited on its background loop.
 from __future__ import annotations
 
 import enum
+import functools
 import logging
 import os
 import random
@@ -191,7 +192,7 @@ class Gateway:
             raise ConfigurationError("The client has been closed; make a new one.")
 
 
-@attrs.define
+@attrs.define(eq=False, repr=False)
 class Call:
     """
     One call, ready to be made.
@@ -259,7 +260,7 @@ class Call:
                 raise
             else:
                 limits.end(ticket, latency=time.monotonic() - this.trace.begun)
-                exchange.attempts = (*exchange.attempts, Attempt("answered", exchange.status))
+                exchange.attempts += _answered(exchange.status)
                 self.gateway.budget.give_back()
                 return result
             exchange.attempts = (*attempts, attrs.evolve(failed, wait=delay))
@@ -362,7 +363,7 @@ def _overlaid(*layers: Mapping[str, str]) -> dict[str, str]:
     return dict(merged.values())
 
 
-@attrs.define
+@attrs.define(eq=False, repr=False)
 class _Attempt:
     """
     One try of a call.
@@ -378,6 +379,12 @@ class _Attempt:
         Note how long everything took until now.
         """
         self.exchange.timing = self.trace.timing(self.begun, time.monotonic())
+
+
+@functools.lru_cache(maxsize=16)
+def _answered(status: int | None) -> tuple[Attempt]:
+    # It went well, as nearly all do, and this is all of what most of them were.
+    return (Attempt("answered", status),)
 
 
 async def _receive_first_event(response: Response, decoder: StreamDecoder, limit: int) -> None:

@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import functools
 import importlib
+import operator
 import sys
 import threading
 import time
@@ -113,8 +114,11 @@ class _AnyRun:
         Raises:
             ConfigurationError: They were not kept, since the run was iterated.
         """
-        kept = {outcome.index: outcome for outcome in self._finished().kept}
-        return [outcome for _, outcome in sorted({**self._before, **kept}.items())]
+        again = self._finished().kept
+        if not self._before:
+            return sorted(again, key=_index_of)
+        outcomes = {**self._before, **{outcome.index: outcome for outcome in again}}
+        return sorted(outcomes.values(), key=_index_of)
 
     @property
     def errors(self) -> list[Outcome]:
@@ -222,8 +226,8 @@ class _AnyRun:
         return self._source, {outcome.index: outcome for outcome in outcomes if outcome.ok}
 
 
-def _index(row: Row) -> int:
-    return row[0]
+_index: Callable[[Row], int] = operator.itemgetter(0)
+_index_of: Callable[[Outcome], int] = operator.attrgetter("index")
 
 
 class AsyncRun(_AnyRun):

@@ -10,8 +10,6 @@ A class declares its fields by annotation, and `WireObject` turns each into a pr
 the key of that name. A field that reads more than one key is a property that is written out.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
@@ -605,11 +603,10 @@ class Usage(WireObject):
         """
         Both together; added up where the gateway did not.
         """
-        total = as_integer(self._wire.get("total_tokens"))
+        if (total := as_integer(self._wire.get("total_tokens"))) is not None:
+            return total
         prompt, completion = self.prompt_tokens, self.completion_tokens
-        if total is None and prompt is not None and completion is not None:
-            return prompt + completion
-        return total
+        return None if prompt is None or completion is None else prompt + completion
 
     @property
     def prompt_tokens_details(self) -> PromptTokensDetails | None:

@@ -136,7 +136,7 @@ _PAGE = 16 * 1024
 # --- errors ---
 
 
-@attrs.frozen
+@attrs.frozen(eq=False, repr=False)
 class ErrorReport:
     """
     What the body of an error says, whichever of its many shapes it has.

@@ -65,7 +65,7 @@ class MappingRule(Protocol):
         ...
 
 
-@attrs.frozen
+@attrs.frozen(eq=False, repr=False)
 class Between:
     """
     A number from *low* to *high*, both included.
@@ -83,7 +83,7 @@ class Between:
         return f"{kind} from {self.low} to {self.high}"
 
 
-@attrs.frozen
+@attrs.frozen(eq=False, repr=False)
 class Above:
     """
     A number greater than *low*.
@@ -98,7 +98,7 @@ class Above:
         return f"{kind} above {self.low}"
 
 
-@attrs.frozen
+@attrs.frozen(eq=False, repr=False)
 class Length:
     """
     A string or a list of *low* to *high* characters or items.
@@ -117,7 +117,7 @@ class Length:
         return f"{kind}, not empty" if self.low == 1 else f"{kind}, at least {self.low} {unit}"
 
 
-@attrs.frozen
+@attrs.frozen(eq=False, repr=False)
 class Expected:
     """
     What to say that was expected, where the type alone says too little.
@@ -132,7 +132,7 @@ class Expected:
         return self.text
 
 
-@attrs.frozen
+@attrs.frozen(eq=False, repr=False)
 class AnyOf:
     """
     A mapping that has at least one of *keys*; a dot leads into a mapping inside it.
@@ -154,7 +154,7 @@ class AnyOf:
         return given is not None
 
 
-@attrs.frozen
+@attrs.frozen(eq=False, repr=False)
 class Closed:
     """
     A mapping that has no keys but *keys*, since the gateway refuses others there.
@@ -169,7 +169,7 @@ class Closed:
                 yield FaultError(value, f"no other keys here than {known}", key)
 
 
-@attrs.frozen
+@attrs.frozen(eq=False, repr=False)
 class Tagged:
     """
     A union of mappings that are told apart by the value of *key*; each is called *noun*.
@@ -184,7 +184,7 @@ class Tagged:
     note: str = ""
 
 
-@attrs.frozen
+@attrs.frozen(eq=False, repr=False)
 class Free:
     """
     Free JSON, passed on as it is; the type that it is declared with is there for editors.

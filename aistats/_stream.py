@@ -75,7 +75,7 @@ class Run(Protocol):
         ...
 
 
-@attrs.define
+@attrs.define(eq=False, repr=False)
 class OpenedStream:
     """
     A stream whose answer has begun: where its bytes come from, and its decoder, which has the first

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Iterable
 from decimal import Decimal, InvalidOperation
 from types import UnionType
-from typing import Any, TypeGuard, Union, get_args, get_origin, get_type_hints
+from typing import Any, TypeGuard, Union, get_args, get_origin
 
 import attrs
 import orjson
@@ -89,6 +89,8 @@ def as_integer(value: object) -> int | None:
     """
     *value* if it is a whole number, else `None`.
     """
+    if type(value) is int:
+        return value
     if isinstance(value, float) and value.is_integer():
         return int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) else None
@@ -177,12 +179,11 @@ class WireObject:
     _wire: Wire
 
     def __init_subclass__(cls) -> None:
-        hints = get_type_hints(cls)
-        for name in inspect.get_annotations(cls):
-            # Resolved here, since `__module__` is where users import a view from.
-            cls.__annotations__[name] = hints[name]
+        # Types, not their text: a module of views does without `from __future__ import
+        # annotations`, since to turn the text of all of them back would be a tenth of the import.
+        for name, annotation in inspect.get_annotations(cls).items():
             if name not in cls.__dict__:
-                setattr(cls, name, property(_getter(name, hints[name])))
+                setattr(cls, name, property(_getter(name, annotation)))
 
     @classmethod
     def from_dict(cls, wire: Wire) -> Self:

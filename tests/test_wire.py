@@ -2,8 +2,6 @@
 The wire's JSON: how any value is read, copied and parsed, and the base of the views.
 """
 
-from __future__ import annotations
-
 import copy
 import json
 import math
