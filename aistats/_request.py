@@ -276,7 +276,7 @@ def _unknown(name: object) -> str:
         return instead
     import difflib  # Only to help with a fault.
 
-    near = difflib.get_close_matches(str(name), _PARAMETERS, n=1)
+    near = difflib.get_close_matches(str(name), [*_PARAMETERS, *_CALL_OPTIONS], n=1)
     known = f"a known parameter, such as `{near[0]}`" if near else "a known parameter"
     return f"{known}; extra_body sends anything as it is"
 

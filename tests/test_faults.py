@@ -1385,6 +1385,25 @@ async def test_pool_is_exhausted(connect: Connect, gateway: Gateway, mode: str) 
     assert (await caller.generate_text(HI)).text == "Hi"
 
 
+async def test_many_addresses_have_one_limit(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A host with many addresses, of which none answers, takes no longer than `connect`."""
+    with full_house() as nobody:
+        _, _, port = nobody.removesuffix("/v1").rpartition(":")
+        address = (socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", int(port)))
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_: [address] * 20)
+        caller = connect(f"http://many.invalid:{port}/v1", timeout=Timeout(connect=0.5))
+        begin = time.monotonic()
+        with pytest.raises(aistats.APITimeoutError) as caught:
+            await caller.generate_text(HI)
+        took = time.monotonic() - begin
+
+    assert (caught.value.limit, caught.value.after) == ("connect", 0.5)
+    assert [attempt.outcome for attempt in caught.value.attempts] == ["unsent"]
+    assert took < 5
+
+
 async def test_stale_connection_costs_nothing(connect: Connect, raw_server: RawServer) -> None:
     """A kept connection is replaced even where nothing may be tried again any more."""
     raw_server.script(READ, json_answer(), READ, CLOSE)

@@ -876,6 +876,7 @@ def test_faults_further_in(name: str, value: Any, path: str, expected: str | Non
     [
         ("temprature", "such as `temperature`; extra_body sends anything"),
         ("max_token", "such as `max_tokens`; extra_body"),
+        ("max_retry", "such as `max_retries`; extra_body"),
         ("zzzzzz", "a known parameter; extra_body sends anything"),
         ("verbosity", "extra_body"),
         ("functions", "`tools`"),
