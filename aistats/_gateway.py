@@ -304,8 +304,13 @@ class Call:
             raise
         finally:
             this.take_time()
-        this.exchange.request = self._sent_request()
-        return OpenedStream(response, decoder, this.exchange, this.take_time)
+
+        def finish() -> None:
+            # Not before the first chunk, which is waited for.
+            this.exchange.request = self._sent_request()
+            this.take_time()
+
+        return OpenedStream(response, decoder, this.exchange, finish)
 
     async def _send(self, this: _Attempt) -> Response:
         self.gateway.check_open()

@@ -301,6 +301,7 @@ class StreamDecoder:
         "_exchange",
         "_is_text",
         "_is_whole",
+        "_last",
         "_pattern",
         "_sse",
         "_write",
@@ -316,6 +317,8 @@ class StreamDecoder:
         self._done = False
         self._ended = False
         self._is_whole = False
+        # The last event and its frame, until the pattern is made of it.
+        self._last: tuple[bytes, Wire] | None = None
         # What the next event will likely be like, and where its text goes: the answer's, or the
         # thought's.
         self._pattern: Pattern | None = None
@@ -433,7 +436,7 @@ class StreamDecoder:
             StreamErrorEvent: The gateway reports an error.
             StreamError: It isn't what the contract says.
         """
-        self._pattern = None
+        self._pattern = self._last = None
         if not event.data:
             return None
         if event.data == b"[DONE]":
@@ -464,6 +467,8 @@ class StreamDecoder:
             StreamErrorEvent: The gateway reports an error.
             StreamError: An event isn't what the contract says.
         """
+        if self._last is not None:
+            self._learn(*self._last)
         if plain := self.next_plain():
             return plain
         while isinstance(event := self.next_event(), Event):
@@ -503,11 +508,13 @@ class StreamDecoder:
         if self._assembler.is_failed:
             raise self._error_event(frame)
         if event.block.startswith(b"data: ") and b"\n" not in event.block:
-            self._learn(event.block, frame)
+            self._last = event.block, frame
         return ChatCompletionChunk(frame, text, event.block)
 
     def _learn(self, line: bytes, frame: Wire) -> None:
-        # The next event will likely be the same but for the text.
+        # The next event will likely be the same but for the text. Nobody waits for this: the chunk
+        # is with its reader already, and the next one mostly has not come.
+        self._last = None
         if only_text := self._assembler.only_text(frame):
             key, text = only_text
             self._write = text.write

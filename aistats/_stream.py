@@ -194,6 +194,7 @@ class _AnyStream:
                 if self._state is _State.NEW:
                     self._state = _State.OPEN
                 else:  # closed meanwhile, from elsewhere
+                    opened.finish()
                     opened.receiver.close_soon()
             while (taken := self._take(take)) is NEED_DATA:
                 yield from self._receive()

@@ -697,13 +697,25 @@ class Response:
         """
         if self._is_open:
             self._is_open = False
-            has_ended = self._raw.content.is_eof()
-            _call_soon(self._loop, self._reading.close, 0.0 if has_ended else grace)
+            if grace and self._raw.content.is_eof():
+                # The connection is in the pool already, as after most streams.
+                grace = 0.0
+                if _is_running(self._loop):
+                    self._reading.close()
+                    return
+            _call_soon(self._loop, self._reading.close, grace)
 
     def __del__(self) -> None:
         # aiohttp's response is in a reference cycle and closes nothing when it is collected on
         # another thread.
         self.close_soon()
+
+
+def _is_running(loop: asyncio.AbstractEventLoop) -> bool:
+    try:
+        return asyncio.get_running_loop() is loop
+    except RuntimeError:
+        return False
 
 
 def _call_soon(loop: asyncio.AbstractEventLoop, call: Callable[[], None], after: float) -> None:
