@@ -302,6 +302,9 @@ class Call:
             # No event came, which is as good as no answer.
             this.trace.first_byte = None
             raise
+        except BaseException:
+            response.close()  # an error that is kept would hold the connection
+            raise
         finally:
             this.take_time()
 
@@ -397,7 +400,7 @@ async def _receive_first_event(response: Response, decoder: StreamDecoder, limit
     while not decoder.has_event:
         data = await response.receive(fresh=received == 0)
         decoder.receive_data(data)
-        if not data:
+        if not data or decoder.has_event:
             return
         received += len(data)
         if received > limit or decoder.waiting > _MOST_COMMENTS:

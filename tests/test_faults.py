@@ -1385,6 +1385,31 @@ async def test_pool_is_exhausted(connect: Connect, gateway: Gateway, mode: str) 
     assert (await caller.generate_text(HI)).text == "Hi"
 
 
+async def test_an_error_that_is_kept_holds_no_connection(
+    connect: Connect, raw_server: RawServer
+) -> None:
+    """A stream that is given up before its first event has let go of its place in the pool."""
+    raw_server.script(READ, event_stream(b": nothing\n\n" * 200), Gate())
+    raw_server.script(READ, ANSWER)
+    caller = connect(raw_server.url, max_connections=1, max_response_bytes=1000, timeout=DEADLINE)
+
+    with pytest.raises(aistats.StreamError) as caught:
+        await caller.stream_text(HI).final_response()
+
+    assert (await caller.generate_text(HI)).text == "Hi"
+    assert "only comments" in str(caught.value)
+
+
+async def test_small_events_have_room(connect: Connect, raw_server: RawServer) -> None:
+    """Events that come together may be longer than the limit for each of them."""
+    body = chunked(b"".join(story(*["Once"] * 50)))
+    raw_server.script(READ, event_stream() + body)
+
+    chat = await connect(raw_server.url, max_response_bytes=1000).stream_text(HI).final_response()
+
+    assert chat.text == "Once" * 50
+
+
 async def test_many_addresses_have_one_limit(
     connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
