@@ -33,6 +33,8 @@ __all__ = ("SENDING", "Connector")
 SENDING: ContextVar[Trace] = ContextVar("sending")
 """The attempt that this task is sending."""
 
+_NO_LIMITS = aiohttp.ClientTimeout(total=None)
+
 # The first call would import it, and a fork in the middle of an import leaves the child with one
 # that never ends.
 importlib.import_module("encodings.idna")
@@ -77,9 +79,10 @@ class Connector(aiohttp.TCPConnector):
     async def _create_connection(
         self, req: aiohttp.ClientRequest, traces: list[Any], timeout: aiohttp.ClientTimeout
     ) -> Any:
-        # aiohttp has a limit for each address, and none for a look-up and for a proxy's answer.
+        # aiohttp has a limit for each address, and none for a look-up and for a proxy's answer. Two
+        # that end at once would be one to Python before 3.11: the inner one.
         async with ceil_timeout(timeout.sock_connect, math.inf):
-            return await super()._create_connection(req, traces, timeout)
+            return await super()._create_connection(req, traces, _NO_LIMITS)
 
 
 class _Resolver(AbstractResolver):
