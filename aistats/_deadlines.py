@@ -110,14 +110,13 @@ class Deadline:
         self.at = self._total_at
         self._deadlines.add(self)
 
-    def want(self, *, fresh: bool) -> None:
+    def want(self, *, silence: float = 0.0) -> None:
         """
-        Somebody wants something new from now on, or, unless *fresh*, still the same.
+        Somebody wants something from now on, after *silence*, in seconds, that counts already.
         """
         now = self._deadlines.now()
-        if fresh:
-            self._idle_at = now + self._idle
-        elif now >= self._idle_at:
+        self._idle_at = now + self._idle - silence
+        if self._idle_at <= now:
             # What says nothing comes so fast that nobody ever waits.
             self.at = self._idle_at
             self.expire()

@@ -116,6 +116,8 @@ class Trace:
     connect_end: float | None = None
     first_byte: float | None = None
     is_sent: bool = False
+    is_sending: bool = False
+    """Whether a body that does not go out at once is on its way."""
 
     @property
     def outcome(self) -> Outcome:
@@ -135,7 +137,7 @@ class Trace:
             return "waiting for a free connection (see max_connections)"
         if self.connect_start is not None and self.connect_end is None:
             return "connecting"
-        return "waiting for an answer"
+        return "sending the request" if self.is_sending else "waiting for an answer"
 
     @property
     def is_reused(self) -> bool:

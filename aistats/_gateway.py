@@ -397,8 +397,9 @@ def _answered(status: int | None) -> tuple[Attempt]:
 
 async def _receive_first_event(response: Response, decoder: StreamDecoder, limit: int) -> None:
     received = 0
+    begun = time.monotonic()
     while not decoder.has_event:
-        data = await response.receive(fresh=received == 0)
+        data = await response.receive(silence=time.monotonic() - begun if received else 0.0)
         decoder.receive_data(data)
         if not data or decoder.has_event:
             return

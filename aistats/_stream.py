@@ -50,9 +50,9 @@ class Receiver(Protocol):
     Where a stream's bytes come from.
     """
 
-    async def receive(self, *, fresh: bool = True) -> bytes:
+    async def receive(self, *, silence: float = 0.0) -> bytes:
         """
-        All bytes that are ready; `b""` at the end.
+        All bytes that are ready; `b""` at the end. *silence* counts for the limit.
         """
         ...
 
@@ -108,8 +108,10 @@ class _AnyStream:
         self._state = _State.NEW
         self._failure = ""
         self._is_reading = False
-        # Whether the last read had an event: the limit for the next one starts anew.
-        self._is_fresh = True
+        # For how many seconds no event has come, and since when that has not been counted: how long
+        # the caller takes for a comment that it sees is no silence.
+        self._silence = 0.0
+        self._uncounted_since = 0.0
         # The short cut for chunks, while the stream is open and nobody waits for bytes.
         self._next_plain: Callable[[], ChatCompletionChunk | None] = _nothing
 
@@ -187,6 +189,7 @@ class _AnyStream:
             raise StreamError("The stream is being read already; only one reader at a time can.")
         self._is_reading = True
         self._next_plain = _nothing
+        self._uncounted_since = time.monotonic()
         try:
             if self._opened is None and self._state is _State.NEW:
                 opened: OpenedStream = yield self._open_stream
@@ -222,17 +225,21 @@ class _AnyStream:
 
     def _receive(self) -> Steps[None]:
         assert self._opened is not None
-        receive = functools.partial(self._opened.receiver.receive, fresh=self._is_fresh)
+        receiver, decoder = self._opened.receiver, self._opened.decoder
         try:
-            data: bytes = yield receive
+            data: bytes = yield functools.partial(receiver.receive, silence=self._silence)
         except APIConnectionError as error:
-            failure = self._opened.decoder.connection_lost(error)
+            failure = decoder.connection_lost(error)
             if failure is not None:
                 failure.exchange = self._opened.exchange
                 raise failure from None
         else:
-            self._opened.decoder.receive_data(data)
-            self._is_fresh = self._opened.decoder.has_event
+            decoder.receive_data(data)
+            now = time.monotonic()
+            self._silence = (
+                0.0 if decoder.has_event else self._silence + now - self._uncounted_since
+            )
+            self._uncounted_since = now
 
     def _ended_early(self) -> StreamError:
         if self._state is _State.FAILED:

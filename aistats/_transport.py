@@ -287,7 +287,7 @@ class _Pool:
         if self.life is None or not _KNOWS_AIOHTTP:
             return await self.session.post(
                 url,
-                data=_payload(body),
+                data=body if len(body) <= _SMALL else _Upload(body, deadline),
                 headers=headers,
                 timeout=_client_timeout(timeout.connect, timeout.idle),
                 allow_redirects=False,
@@ -315,7 +315,6 @@ class _Pool:
             except BaseException:
                 raw.close()
                 raise
-            request.is_answered = True
             return raw
         except BaseException:
             # To close it would be to wait until the peer takes what is to be sent yet.
@@ -353,15 +352,13 @@ class _Request(aiohttp.ClientRequest):
             "POST",
             url,
             headers=headers,
-            data=None if is_small else _payload(body),
+            data=None if is_small else _Upload(body, deadline),
             loop=asyncio.get_running_loop(),
             proxy=proxy,
         )
         if is_small:
             self.headers["Content-Length"] = str(len(body))
         self._small = body if is_small else None
-        self.is_answered = False
-        """Whether the answer has begun; perhaps before all of the request was sent."""
         self._deadline = deadline
 
     def update_headers(self, headers: Any) -> None:
@@ -386,7 +383,8 @@ class _Request(aiohttp.ClientRequest):
         writer = StreamWriter(protocol, self.loop)
         await writer.write_headers(f"POST {self.url.raw_path_qs} HTTP/1.1", self.headers)
         await writer.write_eof(self._small)
-        self._wait()
+        self._deadline.want()
+        self._deadline.wait()
         return self.response_class(
             "POST",
             self.url,
@@ -407,20 +405,39 @@ class _Request(aiohttp.ClientRequest):
         Write the body.
         """
         await super().write_bytes(writer, conn, content_length)
-        self._wait()
-
-    def _wait(self) -> None:
-        if not self.is_answered:
-            self._deadline.want(fresh=True)
+        if SENDING.get().first_byte is None:  # else the answer began before
+            self._deadline.want()
             self._deadline.wait()
 
 
 _SMALL = 32 * 1024  # bytes; asyncio lets a socket's buffer grow to twice as many
 
 
-def _payload(body: bytes) -> bytes | io.BytesIO:
-    # aiohttp warns of more bytes than a mebibyte in one piece.
-    return body if len(body) <= 1024 * 1024 else io.BytesIO(body)
+class _Upload(io.BytesIO):
+    """
+    A body that goes out piece by piece; each piece that is taken says that the one before went out.
+
+    It also keeps aiohttp from warning of more bytes than a mebibyte in one piece.
+    """
+
+    def __init__(self, body: bytes, deadline: Deadline) -> None:
+        super().__init__(body)
+        self._deadline = deadline
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """
+        The next piece.
+        """
+        piece = super().read(size)
+        trace = SENDING.get()
+        if trace.first_byte is None:
+            trace.is_sending = bool(piece)
+            if piece:
+                self._deadline.want()
+                self._deadline.wait()
+            else:
+                self._deadline.pause()
+        return piece
 
 
 async def _session_life(
@@ -607,12 +624,12 @@ class Response:
         """
         return self._raw.content_type
 
-    async def receive(self, *, fresh: bool = True) -> bytes:
+    async def receive(self, *, silence: float = 0.0) -> bytes:
         """
         All bytes that are ready, at least one; `b""` at the end of the body.
 
         Args:
-            fresh: Whether the limit for the next event starts anew.
+            silence: Seconds in which nothing came that says something; they count for the limit.
 
         Raises:
             APIConnectionError: The connection was lost, or a limit ran out.
@@ -624,7 +641,7 @@ class Response:
             finally:
                 del failure  # a cycle through its traceback
         content = self._raw.content
-        self._deadline.want(fresh=fresh)
+        self._deadline.want(silence=silence)
         if content.exception() is None:
             # What is there already is not waited for. A whole answer mostly comes with its headers.
             if ready := content.read_nowait():

@@ -483,6 +483,19 @@ class Read(Enum):
 READ = Read.READ
 
 
+@dataclass(frozen=True)
+class SlowRead:
+    """
+    Reads one request in pieces of *size* bytes, *pause* seconds apart.
+    """
+
+    size: int
+    pause: float
+
+
+RawStep = Step | Read | SlowRead
+
+
 def head(status: str = "200 OK", **headers: object) -> bytes:
     """
     The first lines of an HTTP answer: *status*, *headers* (`_` stands for `-`) and a blank line.
@@ -521,7 +534,7 @@ class RawServer:
     def __init__(self) -> None:
         self.connections: list[RawConnection] = []
         self.failures: list[BaseException] = []
-        self._scripts: list[Sequence[Step | Read]] = []
+        self._scripts: list[Sequence[RawStep]] = []
         self._stopped: Future[None] = Future()
         self._open: set[socket.socket] = set()
         self._threads: list[threading.Thread] = []
@@ -543,7 +556,7 @@ class RawServer:
             thread.join()
         self._listener.close()
 
-    def script(self, *steps: Step | Read) -> None:
+    def script(self, *steps: RawStep) -> None:
         """
         Write down the *steps* for the next connection that has none.
         """
@@ -566,7 +579,7 @@ class RawServer:
             self._start(self._play, sock, connection, self._scripts[: len(self.connections)][-1])
 
     def _play(
-        self, sock: socket.socket, connection: RawConnection, script: Sequence[Step | Read]
+        self, sock: socket.socket, connection: RawConnection, script: Sequence[RawStep]
     ) -> None:
         try:
             with sock:
@@ -581,9 +594,11 @@ class RawServer:
             self._open.discard(sock)
             connection.over = True
 
-    def _step(self, sock: socket.socket, connection: RawConnection, step: Step | Read) -> None:
+    def _step(self, sock: socket.socket, connection: RawConnection, step: RawStep) -> None:
         if isinstance(step, Read):
             connection.received += _read_request(sock)
+        elif isinstance(step, SlowRead):
+            connection.received += _read_request(sock, step.size, step.pause)
         elif isinstance(step, Gate):
             step.reached.set()
             wait_for_first([step.passage, self._stopped], return_when=FIRST_COMPLETED)
@@ -598,7 +613,7 @@ class RawServer:
                 time.sleep(_pause(step))
 
 
-def _read_request(sock: socket.socket) -> bytes:
+def _read_request(sock: socket.socket, size: int = 65536, pause: float = 0.0) -> bytes:
     """
     The bytes of one request that says how long its body is.
     """
@@ -610,7 +625,8 @@ def _read_request(sock: socket.socket) -> bytes:
             lengths = [line[15:] for line in lines if line.startswith(b"content-length:")]
             if len(received) >= end + 4 + sum(map(int, lengths)):
                 return bytes(received)
-        data = sock.recv(65536)
+        time.sleep(pause)
+        data = sock.recv(size)
         if not data:
             raise ConnectionResetError
         received += data

@@ -74,11 +74,11 @@ class Attempt:
         self.deadline = Deadline(deadlines, idle, total)
         self.deadline.begin(lambda: self.given_up.append(loop.time()))
 
-    def wait(self, *, fresh: bool = True) -> None:
+    def wait(self) -> None:
         """
         Somebody waits for something.
         """
-        self.deadline.want(fresh=fresh)
+        self.deadline.want()
         self.deadline.wait()
 
 
@@ -149,18 +149,18 @@ def test_pause_is_no_silence(loop: Loop, begin: Begin):
 
 def test_what_says_nothing_is_silence(loop: Loop, begin: Begin):
     """
-    Waiting for the same goes on counting over reads that brought nothing, and ends at the next of
-    them even if nobody ever had to wait.
+    Silence before counts, and is over at once where there was too much of it, even if nobody ever
+    waits.
     """
-    attempt = begin(idle=1.0)
-    attempt.wait()
-    for _ in range(4):
-        loop.now += 0.3  # the loop is too busy to let a timer ring
-        attempt.deadline.pause()
-        attempt.deadline.want(fresh=False)
+    attempt, other = begin(idle=1.0), begin(idle=1.0)
+    attempt.deadline.want(silence=0.7)
+    attempt.deadline.wait()
+    loop.advance(5.0)
+    other.deadline.want(silence=1.2)
 
-    assert attempt.given_up == [pytest.approx(1.2)]
-    assert attempt.deadline.expired == "idle"
+    assert attempt.given_up == [pytest.approx(0.3)]
+    assert other.given_up == [5.0]
+    assert {attempt.deadline.expired, other.deadline.expired} == {"idle"}
 
 
 def test_no_limits(loop: Loop, begin: Begin):

@@ -46,6 +46,7 @@ from servers import (
     Gate,
     Gateway,
     RawServer,
+    SlowRead,
     auntil,
     chunk,
     chunked,
@@ -1408,6 +1409,61 @@ async def test_small_events_have_room(connect: Connect, raw_server: RawServer) -
     chat = await connect(raw_server.url, max_response_bytes=1000).stream_text(HI).final_response()
 
     assert chat.text == "Once" * 50
+
+
+async def ask(caller: Caller, mode: str, request: Any) -> Any:
+    """
+    The answer to *request*, asked for as a whole or as a stream.
+    """
+    if mode == "whole":
+        return await caller.generate_text(request)
+    return await caller.stream_text(request).final_response()
+
+
+BULKY: dict[str, Any] = {**HI, "messages": "x" * 16 * MIB}
+"""More than the buffers between two sockets hold."""
+
+
+@pytest.mark.parametrize("mode", ["whole", "stream"])
+async def test_nobody_reads_the_request(connect: Connect, raw_server: RawServer, mode: str) -> None:
+    """A server that takes nothing of a long request is waited for no longer than `idle`."""
+    raw_server.script(Gate())
+    caller = connect(raw_server.url, timeout=Timeout(idle=0.3, total=None), max_retries=0)
+
+    with pytest.raises(aistats.APITimeoutError) as caught:
+        await ask(caller, mode, BULKY)
+
+    check_error(caught.value, late("idle", 0.3, "ambiguous", "sending the request"))
+
+
+async def test_slow_upload(connect: Connect, raw_server: RawServer) -> None:
+    """A long request may take longer than `idle`, as long as it goes on."""
+    raw_server.script(SlowRead(MIB, 0.06), ANSWER)
+    caller = connect(raw_server.url, timeout=Timeout(idle=0.8, total=None), max_retries=0)
+
+    begin = time.monotonic()
+    answer = await caller.generate_text(BULKY)
+
+    assert answer.text == "Hi"
+    assert time.monotonic() - begin > 0.8
+
+
+async def test_who_reads_slowly_is_not_idle(connect: Connect, raw_server: RawServer) -> None:
+    """What the caller does between the lines of a stream is no silence, comments or not."""
+    told, more = Gate(), Gate()
+    comment = b": working\n\n"
+    raw_server.script(READ, event_stream(BEGUN, comment), told, piece(comment), more, STORY)
+    caller = connect(raw_server.url, timeout=Timeout(idle=0.3, total=None), max_retries=0)
+
+    comments = 0
+    with contextlib.suppress(aistats.StreamError):  # how it ends is for others
+        async for line in caller.stream_text(HI).lines():
+            if line.startswith(":"):
+                comments += 1
+                await anyio.sleep(0.4)  # longer than the limit
+                (told if comments == 1 else more).open()
+
+    assert comments == 2
 
 
 async def test_many_addresses_have_one_limit(
