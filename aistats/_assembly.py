@@ -12,7 +12,8 @@ hold for all:
 * The last `usage` that is not null wins, wherever it comes. `meta` is merged. Of other keys the
   last value that is not null wins; lists are joined.
 * Thought has several spellings; one of them is taken from each frame, never their sum.
-* A stream is complete if each choice seen has a `finish_reason`, or there was a snapshot.
+* A stream is complete if all choices that were asked for came, each with a `finish_reason`, or
+  there was a snapshot.
 """
 
 from __future__ import annotations
@@ -39,9 +40,13 @@ _TEXT_KEYS = frozenset({"content", "reasoning", "reasoning_content"})
 class CompletionAssembler:
     """
     Puts the frames of one stream together.
+
+    Args:
+        choices: How many were asked for.
     """
 
     __slots__ = (
+        "_asked",
         "_choices",
         "_head",
         "_meta",
@@ -51,7 +56,8 @@ class CompletionAssembler:
         "is_failed",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, choices: int = 1) -> None:
+        self._asked = choices
         self._head: Wire = {}
         self._choices: dict[int, _Choice] = {}
         self._usage: Wire | None = None
@@ -77,7 +83,9 @@ class CompletionAssembler:
         if self._snapshot is not None:
             return True
         choices = self._choices.values()
-        return bool(choices) and all(choice.finish_reason is not None for choice in choices)
+        # The older gateway counts items in place of choices.
+        came = len(choices) >= self._asked or any(choice.is_item for choice in choices)
+        return came and all(choice.finish_reason is not None for choice in choices)
 
     @property
     def answer_id(self) -> str | None:

@@ -42,6 +42,7 @@ from ._retry import RetryBudget, RetryPolicy, is_throttle, retry_after
 from ._stream import OpenedStream
 from ._timeout import Timeout
 from ._version import __version__
+from ._wire import parse_json
 
 if TYPE_CHECKING:
     import ssl
@@ -291,7 +292,11 @@ class Call:
 
     async def _open_once(self, this: _Attempt) -> OpenedStream:
         response = await self._send(this)
-        decoder = StreamDecoder(this.exchange, longest_event=self.gateway.max_response_bytes)
+        decoder = StreamDecoder(
+            this.exchange,
+            longest_event=self.gateway.max_response_bytes,
+            choices=_choices_of(self.body),
+        )
         try:
             if response.content_type == "text/event-stream":
                 await _receive_first_event(response, decoder, self.gateway.max_response_bytes)
@@ -363,6 +368,12 @@ class Call:
         query = f"?{urlencode(self.query)}" if self.query else ""
         url = f"{self.gateway.base_url}/chat/completions{query}"
         return SentRequest("POST", url, redact(headers), self.body)
+
+
+def _choices_of(body: bytes) -> int:
+    # Nearly no request says; in a string the quotes would be escaped.
+    number = parse_json(body).get("n") if b'"n":' in body else None
+    return number if isinstance(number, int) else 1
 
 
 def _overlaid(*layers: Mapping[str, str]) -> dict[str, str]:

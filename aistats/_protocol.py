@@ -291,6 +291,11 @@ class StreamDecoder:
     make.
 
     It is lazy: an event is decoded when it is asked for.
+
+    Args:
+        exchange: What is known of the call.
+        longest_event: The limit for one event, in bytes.
+        choices: How many choices the request asked for.
     """
 
     __slots__ = (
@@ -308,11 +313,15 @@ class StreamDecoder:
     )
 
     def __init__(
-        self, exchange: Exchange | None = None, *, longest_event: int = 32 * 1024 * 1024
+        self,
+        exchange: Exchange | None = None,
+        *,
+        longest_event: int = 32 * 1024 * 1024,
+        choices: int = 1,
     ) -> None:
         self._exchange = exchange or Exchange()
         self._sse = SSEDecoder(longest_event=longest_event)
-        self._assembler = CompletionAssembler()
+        self._assembler = CompletionAssembler(choices)
         self._counts: Wire = {}
         self._done = False
         self._ended = False
@@ -329,7 +338,7 @@ class StreamDecoder:
     def is_complete(self) -> bool:
         """
         Whether the answer is whole: `[DONE]` came, or a snapshot, or a `finish_reason` for each
-        choice.
+        choice that was asked for.
         """
         return not self._assembler.is_empty and (self._done or self._assembler.is_complete)
 
@@ -384,8 +393,9 @@ class StreamDecoder:
         """
         completion_from(body, self._exchange)
         self._is_whole = True
-        # In JSON a line end is a space, but for those in strings, which are escaped.
-        self.receive_data(b"data: " + b" ".join(body.splitlines()) + b"\n\n")
+        # In JSON a line end is a space, but for those in strings, which are escaped. Its length has
+        # been seen to.
+        self._sse.blocks.append(b"data: " + b" ".join(body.splitlines()))
         self.receive_data(b"")
 
     def connection_lost(self, error: APIConnectionError) -> AIStatsError | None:
@@ -418,14 +428,15 @@ class StreamDecoder:
         if self.is_complete:
             return None
         if self._assembler.is_empty:
-            what = "The stream ended before any of the answer came."
+            what = "The stream ended before any of the answer came." + self._what_to_do()
         else:
             what = (
-                "The stream ended before the answer was complete: it had neither a finish_reason "
-                "nor [DONE]. "
-                "With some providers, a token limit or a content filter looks like this, too."
+                "The stream ended before the answer was complete: it had neither [DONE] nor a "
+                "finish_reason for each choice. Some providers end so at a token limit or by a "
+                "content filter, too. | What had arrived is in the error's `partial`; ask again, "
+                "and with a higher limit if it ends at the same place."
             )
-        raise self._failure(StreamInterruptedError, what + self._what_to_do())
+        raise self._failure(StreamInterruptedError, what)
 
     def decode(self, event: Event) -> ChatCompletionChunk | None:
         """
@@ -439,7 +450,7 @@ class StreamDecoder:
         self._pattern = self._last = None
         if not event.data:
             return None
-        if event.data == b"[DONE]":
+        if event.data.strip() == b"[DONE]":
             self._done = True
             return None
         try:
@@ -448,10 +459,10 @@ class StreamDecoder:
             frame = None
         if is_object(frame):
             return self._chunk(event, frame)
+        if event.type == b"error" and (event.whole or self.is_complete):
+            raise self._error_event({"message": _first_part(event.data)})
         if not event.whole:
             return None
-        if event.type == b"error":
-            raise self._error_event({"message": _first_part(event.data)})
         raise self._failure(
             StreamError,
             "An event of the stream is not a JSON object. It begins: "

@@ -37,8 +37,8 @@ class Timeout:
     idle: float | None = attrs.field(default=300.0, validator=_check)
     """
     The longest wait for an answer to begin, for a stream's next event, for the next bytes of a
-    body, or until a piece of a long request has gone out. Comments in a stream do not count: the gateway sends none, and a reasoning model or a
-    server tool is silent for minutes.
+    body, or for a piece of a long request to go out. Comments in a stream do not count: the gateway
+    sends none, and a reasoning model or a server tool is silent for minutes.
     """
     total: float | None = attrs.field(default=1800.0, validator=_check)
     """

@@ -1401,6 +1401,21 @@ async def test_an_error_that_is_kept_holds_no_connection(
     assert "only comments" in str(caught.value)
 
 
+@pytest.mark.parametrize("n", [1, 2, None])
+async def test_one_choice_of_two(connect: Connect, raw_server: RawServer, n: int | None) -> None:
+    """A stream that ends after the first of two choices was cut."""
+    raw_server.script(READ, event_stream(OPENING, delta("Hi"), STOP) + chunked())
+    stream = connect(raw_server.url).stream_text({**HI, "n": n})
+
+    if n == 2:
+        with pytest.raises(aistats.StreamInterruptedError, match="each choice") as caught:
+            await stream.final_response()
+        assert caught.value.partial is not None
+        assert caught.value.partial.text == "Hi"
+    else:
+        assert (await stream.final_response()).text == "Hi"
+
+
 async def test_small_events_have_room(connect: Connect, raw_server: RawServer) -> None:
     """Events that come together may be longer than the limit for each of them."""
     body = chunked(b"".join(story(*["Once"] * 50)))

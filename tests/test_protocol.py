@@ -539,6 +539,7 @@ def test_done_is_the_end():
         ([frame("Hi")], False),
         ([frame("Hi", "stop")], True),
         ([frame("Hi"), DONE], True),
+        ([frame("Hi"), b"data: [DONE] \n\n"], True),
         ([DONE], False),
         ([b": comment\n\n"], False),
         ([frame(None)], False),
@@ -562,14 +563,47 @@ def test_whether_the_answer_is_complete(reads: list[bytes], expected: bool):
     assert decoder.is_complete is expected
 
 
+def choice(index: int, finish_reason: str | None, **more: Any) -> bytes:
+    """
+    A frame of one of several choices.
+    """
+    wire = {"index": index, "delta": {"content": "Hi"}, "finish_reason": finish_reason, **more}
+    return b"data: %b\n\n" % json.dumps({"choices": [wire]}).encode()
+
+
+@pytest.mark.parametrize(
+    ("reads", "expected"),
+    [
+        ([choice(0, "stop")], False),
+        ([choice(0, "stop"), choice(1, None)], False),
+        ([choice(0, "stop"), choice(1, "stop")], True),
+        ([choice(0, "stop"), DONE], True),
+        ([b'data: {"object":"chat.completion","choices":[{"message":{}}]}\n\n'], True),
+        # The older gateway's items are not the choices that were asked for.
+        ([choice(0, "stop", reasoning=False)], True),
+    ],
+)
+def test_whether_several_choices_are_complete(reads: list[bytes], expected: bool):
+    """
+    Where two choices were asked for, the end of one of them is not the end.
+    """
+    decoder = StreamDecoder(choices=2)
+    for data in reads:
+        decoder.receive_data(data)
+    chunks(decoder)
+
+    assert decoder.is_complete is expected
+    assert (decoder.connection_lost(APIConnectionError("Lost.")) is None) is expected
+
+
 @pytest.mark.parametrize(
     ("reads", "message", "text"),
     [
         ([], "before any of the answer came", ""),
         ([b": hello\n\n"], "before any of the answer came", ""),
         ([DONE], "before any of the answer came", ""),
-        ([frame("Hi")], "neither a finish_reason nor [DONE]", "Hi"),
-        ([frame("Hi"), frame(" you")[:-20]], "neither a finish_reason nor [DONE]", "Hi"),
+        ([frame("Hi")], "neither [DONE] nor a finish_reason", "Hi"),
+        ([frame("Hi"), frame(" you")[:-20]], "neither [DONE] nor a finish_reason", "Hi"),
     ],
 )
 def test_an_end_that_is_none(reads: list[bytes], message: str, text: str):
@@ -713,6 +747,17 @@ def test_a_whole_answer_in_place_of_a_stream(object_key: object):
     assert decoder.response().status == 200
 
 
+def test_a_whole_answer_as_long_as_an_event_may_be():
+    """
+    The limit is for what was received, and not for how it is held.
+    """
+    body = json.dumps(ANSWER).encode()
+    decoder = StreamDecoder(answered(), longest_event=len(body))
+    decoder.receive_whole(body)
+
+    assert [chunk.text for chunk in chunks(decoder)] == ["Hi"]
+
+
 @pytest.mark.parametrize(
     ("body", "kind"),
     [
@@ -784,6 +829,18 @@ def test_an_error_in_a_stream(event: bytes, code: str | None, message: str | Non
     assert isinstance(error.body, dict)
     assert error.partial is not None
     assert error.partial.text == "Hi"
+
+
+def test_an_error_that_was_cut():
+    """
+    An error that broke off is one, even after a `finish_reason`.
+    """
+    decoder = fed(frame("Hi", "stop"))
+    decoder.receive_data(b'event: error\ndata: {"message": "Over')
+    decoder.receive_data(b"")
+
+    with pytest.raises(StreamErrorEvent, match="Over"):
+        chunks(decoder)
 
 
 @pytest.mark.parametrize(("data", "hint"), [(b"", "Nothing"), (frame("Hi"), "`partial`")])
