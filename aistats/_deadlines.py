@@ -9,10 +9,17 @@ deadline comes before it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import sys
 from collections.abc import Callable
+from types import TracebackType
 from typing import Literal
+
+if sys.version_info >= (3, 11):
+    from typing import Self
+else:
+    from typing_extensions import Self
 
 __all__ = ("Deadline", "Deadlines", "Interruption")
 
@@ -158,7 +165,10 @@ def _nothing() -> None:
 
 class Interruption:
     """
-    When called, cancels the task in which it was made.
+    When called, cancels the task that is in its context, which goes on after the end of it. A
+    cancellation by somebody else goes through.
+
+    Before Python 3.11 nobody counts cancellations, and another one at the same moment is lost.
     """
 
     __slots__ = ("_before", "_is_used", "_task")
@@ -168,31 +178,34 @@ class Interruption:
         self._before = self._cancellations()
         self._is_used = False
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        is_own = self._is_used
+        if is_own and sys.version_info >= (3, 11) and self._task is not None:
+            self._task.uncancel()
+        is_own = is_own and self._cancellations() <= self._before
+        self._task = None  # no cycle by way of the task's end; and from now on it cancels nothing
+        return is_own and isinstance(error, asyncio.CancelledError)
+
     def __call__(self) -> None:
-        if self._task is not None:
+        if self._task is not None and not self._is_used:
             self._is_used = True
             self._task.cancel()
 
-    def take_back(self) -> bool:
+    def soon(self) -> None:
         """
-        Take the cancellation back, if there was one. Returns whether there was no other.
-
-        Before Python 3.11 nobody counts them, and another one at the same moment is lost.
+        The same, from any thread.
         """
-        if self._task is None or not self._is_used:
-            return False
-        self._is_used = False
-        if sys.version_info >= (3, 11):
-            self._task.uncancel()
-        return self._cancellations() <= self._before
-
-    def end(self) -> None:
-        """
-        Cancel nothing any more.
-        """
-        if self._is_used:
-            self.take_back()
-        self._task = None  # no cycle by way of the task's end
+        if (task := self._task) is not None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed, and the task gone
+                task.get_loop().call_soon_threadsafe(self)
 
     def _cancellations(self) -> int:
         if sys.version_info >= (3, 11) and self._task is not None:

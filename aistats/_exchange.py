@@ -36,7 +36,10 @@ class Headers(Mapping[str, str]):
         values: dict[str, str] = {}
         for raw_name, raw_value in pairs:
             name = raw_name.decode("latin-1").lower()
-            value = raw_value.decode("utf-8", "surrogateescape")
+            try:
+                value = raw_value.decode()
+            except UnicodeDecodeError:
+                value = raw_value.decode("latin-1")  # as it was once, and it can be printed
             values[name] = f"{values[name]}, {value}" if name in values else value
         self._values = values
 

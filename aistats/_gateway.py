@@ -39,7 +39,7 @@ from ._models import ChatCompletionsResponse
 from ._protocol import StreamDecoder, completion_from, status_error_from
 from ._request import build_request
 from ._retry import RetryBudget, RetryPolicy, is_throttle, retry_after
-from ._stream import OpenedStream
+from ._stream import OpenedStream, Opening
 from ._timeout import Timeout
 from ._version import __version__
 from ._wire import parse_json
@@ -57,6 +57,7 @@ T = TypeVar("T")
 
 MAX_RESPONSE_BYTES: Final = 32 * 1024 * 1024
 _MAX_ERROR_BYTES = 1024 * 1024
+_SHORTEST_KEY = 8  # characters; local servers take "none" or "x"
 _MOST_COMMENTS = 10_000  # before a stream's first event
 _DEFAULT_BASE_URL = "https://api.phaseo.app/v1"
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # a token: RFC 9110, section 5.1
@@ -182,6 +183,13 @@ class Gateway:
             policy=self._policy if max_retries is None else _policy(max_retries),
         )
 
+    def masked(self, body: bytes) -> bytes:
+        """
+        The *body* of an answer without the key; one that is shorter than any real one is no secret.
+        """
+        key = self._authorization.key.encode()
+        return body.replace(key, b"***") if len(key) >= _SHORTEST_KEY else body
+
     def check_open(self) -> None:
         """
         Nothing happens, unless the client has been closed.
@@ -214,11 +222,17 @@ class Call:
         """
         return await self._with_retries(self._whole_once)
 
-    async def open(self) -> OpenedStream:
+    async def open(self, opening: Opening) -> OpenedStream | None:
         """
-        Make it, and return the stream once its first event is there.
+        Make it, and return the stream once its first event is there; `None` if *opening* was given
+        up before.
         """
-        return await self._with_retries(self._open_once)
+        with self.gateway.transport.interruption() as interruption:
+            opening.break_off = interruption.soon
+            if opening.is_given_up:
+                return None
+            return await self._with_retries(self._open_once)
+        return None
 
     async def _with_retries(self, attempt: Callable[[_Attempt], Awaitable[T]]) -> T:
         begun = now = time.monotonic()
@@ -266,16 +280,21 @@ class Call:
                 return result
             exchange.attempts = (*attempts, attrs.evolve(failed, wait=delay))
             _log.info("trying again in %.2f s: %s", delay, failed.reason)
-            await self.gateway.transport.sleep(delay)
+            try:
+                await self.gateway.transport.sleep(delay)
+            except ConfigurationError as closed:
+                closed.exchange = exchange
+                raise
             now = time.monotonic()
 
     async def _place(self, this: _Attempt) -> int:
         # There are as many requests under way as the gateway takes, or it wants to be left alone.
         trace = this.trace
         trace.queue_start = trace.begun
+        self.gateway.check_open()
+        start = functools.partial(self.gateway.limits.start, pinned=self.is_pinned)
         try:
-            with self.gateway.transport.within(self._remaining(this)):
-                ticket = await self.gateway.limits.start(pinned=self.is_pinned)
+            ticket = await self.gateway.transport.wait(start, self._remaining(this))
         except TimeoutError:
             phase = "waiting for the gateway to take more requests (see client.limits)"
             if left := self.gateway.limits.cooldown:
@@ -288,7 +307,7 @@ class Call:
     async def _whole_once(self, this: _Attempt) -> ChatCompletionsResponse:
         body = await self._read_whole(await self._send(this))
         this.take_time()
-        return completion_from(body, this.exchange)
+        return self._without_key(lambda answer: completion_from(answer, this.exchange), body)
 
     async def _open_once(self, this: _Attempt) -> OpenedStream:
         response = await self._send(this)
@@ -302,7 +321,7 @@ class Call:
                 await _receive_first_event(response, decoder, self.gateway.max_response_bytes)
             else:
                 # JSON in place of a stream is a whole completion or an error; nothing else is.
-                decoder.receive_whole(await self._read_whole(response))
+                self._without_key(decoder.receive_whole, await self._read_whole(response))
         except APIConnectionError:
             # No event came, which is as good as no answer.
             this.trace.first_byte = None
@@ -337,11 +356,21 @@ class Call:
             return response
         try:
             body, _ = await response.read(_MAX_ERROR_BYTES)
-        except APIConnectionError:
-            body = b""
+        except (APIConnectionError, APIResponseError):
+            body = b""  # the status says enough
         this.exchange.request = self._sent_request()
         wait = retry_after(this.exchange.headers, datetime.now(timezone.utc))
-        raise status_error_from(body, this.exchange, wait)
+        raise status_error_from(self.gateway.masked(body), this.exchange, wait)
+
+    def _without_key(self, read: Callable[[bytes], T], body: bytes) -> T:
+        # A server that sends back what it got sends the key, too. No error is to show it; an answer
+        # is left as it is.
+        try:
+            return read(body)
+        except AIStatsError:
+            if (masked := self.gateway.masked(body)) == body:
+                raise
+        return read(masked)
 
     async def _read_whole(self, response: Response) -> bytes:
         limit = self.gateway.max_response_bytes

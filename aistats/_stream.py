@@ -12,6 +12,7 @@ import contextlib
 import enum
 import functools
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator
 from types import TracebackType
@@ -32,10 +33,10 @@ if sys.version_info >= (3, 11):
 else:
     from typing_extensions import Self
 
-__all__ = ("AsyncStream", "OpenedStream", "Receiver", "Run", "Stream")
+__all__ = ("AsyncStream", "OpenedStream", "Opening", "Receiver", "Run", "Stream")
 
 T = TypeVar("T")
-Opening = Callable[[], "Coroutine[Any, Any, OpenedStream]"]
+OpenStream = Callable[["Opening"], "Coroutine[Any, Any, OpenedStream | None]"]
 Step = Callable[[], Coroutine[Any, Any, Any]]
 Steps = Generator[Step, Any, T]
 Take = Callable[[StreamDecoder], T | Need | None]
@@ -75,6 +76,26 @@ class Run(Protocol):
         ...
 
 
+class Opening:
+    """
+    A stream that is being opened, and may be given up meanwhile.
+    """
+
+    __slots__ = ("break_off", "is_given_up")
+
+    def __init__(self) -> None:
+        self.is_given_up = False
+        self.break_off: Callable[[], None] = _nothing
+        """What interrupts it, from any thread."""
+
+    def give_up(self) -> None:
+        """
+        Nobody wants it any more; from any thread.
+        """
+        self.is_given_up = True
+        self.break_off()
+
+
 @attrs.define(eq=False, repr=False)
 class OpenedStream:
     """
@@ -102,12 +123,14 @@ class _AnyStream:
     What both streams have in common: all but the waiting.
     """
 
-    def __init__(self, open_stream: Opening) -> None:
+    def __init__(self, open_stream: OpenStream) -> None:
         self._open_stream = open_stream
+        self._opening = Opening()
         self._opened: OpenedStream | None = None
         self._state = _State.NEW
         self._failure = ""
-        self._is_reading = False
+        # Held by the one who reads.
+        self._reader = threading.Lock()
         # For how many seconds no event has come, and since when that has not been counted: how long
         # the caller takes for a comment that it sees is no silence.
         self._silence = 0.0
@@ -185,27 +208,33 @@ class _AnyStream:
     def _pull(self, take: Take[T]) -> Steps[T | None]:
         # The next of what *take* takes from the decoder. Yields what is to be awaited, and is sent
         # its result.
-        if self._is_reading:
+        if not self._reader.acquire(blocking=False):
             raise StreamError("The stream is being read already; only one reader at a time can.")
-        self._is_reading = True
         self._next_plain = _nothing
         self._uncounted_since = time.monotonic()
         try:
             if self._opened is None and self._state is _State.NEW:
-                opened: OpenedStream = yield self._open_stream
-                self._opened = opened
-                if self._state is _State.NEW:
+                self._opened = yield functools.partial(self._open_stream, self._opening)
+                if self._opened is None:
+                    pass  # closed meanwhile, from elsewhere
+                elif self._state is _State.NEW:
                     self._state = _State.OPEN
-                else:  # closed meanwhile, from elsewhere
-                    opened.finish()
-                    opened.receiver.close_soon()
+                else:
+                    self._opened.finish()
+                    self._opened.receiver.close_soon()
             while (taken := self._take(take)) is NEED_DATA:
                 yield from self._receive()
             if self._opened is not None and self._state is _State.OPEN:
                 self._next_plain = self._opened.decoder.next_plain
             return taken
         except AIStatsError as error:
+            if self._state is _State.CLOSED:
+                # From elsewhere, and that broke off what was waited for.
+                raise self._ended_early() from None
             self._failure = error.message
+            if self._opened is not None and error.partial is None:
+                error.partial = self._opened.decoder.response()
+                error.exchange = self._opened.exchange
             self._end(_State.FAILED)
             raise
         except BaseException:
@@ -213,7 +242,7 @@ class _AnyStream:
             self._end(_State.CLOSED)
             raise
         finally:
-            self._is_reading = False
+            self._reader.release()
 
     def _take(self, take: Take[T]) -> T | Need | None:
         if self._opened is None or self._state in (_State.FAILED, _State.CLOSED):
@@ -262,6 +291,8 @@ class _AnyStream:
             if self._opened is not None:
                 self._opened.finish()
                 self._opened.receiver.close_soon(grace=_GRACE if state is _State.DONE else 0.0)
+            else:
+                self._opening.give_up()
 
     def _lines(self, event: Event) -> Iterator[str]:
         # Decoded first, so that the event counts even if the caller stops at one of its lines; an
@@ -414,7 +445,7 @@ class Stream(_AnyStream):
     error's `partial`.
     """
 
-    def __init__(self, open_stream: Opening, run: Run) -> None:
+    def __init__(self, open_stream: OpenStream, run: Run) -> None:
         super().__init__(open_stream)
         self._run = run
 
@@ -422,7 +453,13 @@ class Stream(_AnyStream):
         return self
 
     def __next__(self) -> ChatCompletionChunk:
-        chunk = self._next_plain() or self._next(StreamDecoder.next_chunk)
+        chunk = None
+        if self._reader.acquire(blocking=False):
+            try:
+                chunk = self._next_plain()
+            finally:
+                self._reader.release()
+        chunk = chunk or self._next(StreamDecoder.next_chunk)
         if chunk is None:
             raise StopIteration
         return chunk

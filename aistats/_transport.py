@@ -23,9 +23,8 @@ import ssl
 import time
 import urllib.request
 import weakref
-from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import AbstractContextManager
-from typing import Any
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from typing import Any, TypeVar
 
 import aiohttp
 import attrs
@@ -49,6 +48,8 @@ from ._fork import inherit, watch_forks
 from ._timeout import Timeout
 
 __all__ = ("OWN_SERVERS", "Response", "Transport")
+
+T = TypeVar("T")
 
 OWN_SERVERS: set[str] = set()
 """Host and port of servers that this process has started: no proxy leads to them."""
@@ -154,16 +155,44 @@ class Transport:
         finally:
             del failure  # a cycle through its traceback
 
-    # To wait is the loop's business, too, and only this module is loaded with it.
-    sleep = staticmethod(asyncio.sleep)
-
-    def within(self, seconds: float | None) -> AbstractContextManager[object]:
+    async def wait(self, start: Callable[[], Awaitable[T]], seconds: float | None = None) -> T:
         """
-        A context in which waiting ends after so many *seconds*, with `TimeoutError`.
-        """
-        import anyio  # It is slow to load, and only a client that is held back needs it.
+        What the awaitable gives that *start* begins, unless the client is closed meanwhile.
 
-        return anyio.fail_after(seconds)
+        Raises:
+            ConfigurationError: It was closed.
+            TimeoutError: So many *seconds* were over before.
+        """
+        pool = self._pools.get(_running_loop()) or await self._open()
+        deadline = Deadline(pool.deadlines, None, seconds)
+        with Interruption() as interrupt:
+            deadline.begin(interrupt)
+            try:
+                return await start()
+            finally:
+                deadline.end()
+        if deadline.expired == "closed":
+            raise ConfigurationError(f"The client was closed while a call waited ({self.host}).")
+        raise TimeoutError
+
+    async def sleep(self, seconds: float) -> None:
+        """
+        Let so many *seconds* pass.
+
+        Raises:
+            ConfigurationError: The client was closed meanwhile.
+        """
+        await self.wait(functools.partial(asyncio.sleep, seconds))
+
+    def interruption(self) -> Interruption:
+        """
+        What interrupts the task that this is called in.
+
+        Raises:
+            ConfigurationError: There is no asyncio.
+        """
+        _running_loop()
+        return Interruption()
 
     def _whom(self, proxy: URL | None) -> str:
         return self.host if proxy is None else f"{self.host}, by way of a proxy of the environment,"
@@ -258,22 +287,18 @@ class _Pool:
         *deadline* was over before.
         """
         # Until there is a connection, a task is all that can be given up.
-        interrupt = Interruption()
-        deadline.begin(interrupt)
-        try:
-            raw = await self._post(url, headers, body, timeout, deadline)
-            if not deadline.expired:
-                return raw
-            raw.close()  # a middleware of the user's went on all the same
-        except asyncio.CancelledError:
-            if not interrupt.take_back():
-                raise
-        except Exception:
-            if not deadline.expired:
-                raise
-        finally:
-            deadline.end()
-            interrupt.end()
+        with Interruption() as interrupt:
+            deadline.begin(interrupt)
+            try:
+                raw = await self._post(url, headers, body, timeout, deadline)
+                if not deadline.expired:
+                    return raw
+                raw.close()  # a middleware of the user's went on all the same
+            except Exception:
+                if not deadline.expired:
+                    raise
+            finally:
+                deadline.end()
         return None
 
     async def _post(
@@ -616,6 +641,7 @@ class Response:
         self._failure: Exception | None = None
         self._reading = _Reading(raw, deadline)
         self._is_open = True
+        self._pid = os.getpid()
 
     @property
     def content_type(self) -> str:
@@ -633,7 +659,13 @@ class Response:
 
         Raises:
             APIConnectionError: The connection was lost, or a limit ran out.
+            ConfigurationError: The client was closed, or this is a forked child of the process that
+                asked.
         """
+        if os.getpid() != self._pid:
+            raise ConfigurationError(
+                "This answer is read by the process that this one was forked from; ask anew here."
+            )
         if self._failure is not None:
             failure, self._failure = self._failure, None
             try:
@@ -658,7 +690,7 @@ class Response:
                 phase = "waiting for the next event or bytes"
             else:
                 phase = "reading the answer"
-            if self._deadline.expired in ("idle", "total"):
+            if self._deadline.expired:
                 self._failure = _over(self._deadline, self._host, self._timeout, phase)
             else:
                 self._failure = _translate(error, self._host, self._timeout, phase)
@@ -700,9 +732,13 @@ class Response:
         Let go of the connection: back to the pool if the body has ended, else it is closed. For the
         loop's thread.
         """
-        if self._is_open:
+        if self._is_mine():
             self._is_open = False
             self._reading.close()
+
+    def _is_mine(self) -> bool:
+        # In a forked child, to close it would be to take the parent's connection off its loop.
+        return self._is_open and self._pid == os.getpid()
 
     def close_soon(self, *, grace: float = 0.0) -> None:
         """
@@ -712,7 +748,7 @@ class Response:
             grace: Seconds in which the body may still end by itself, so that the connection can be
                 kept.
         """
-        if self._is_open:
+        if self._is_mine():
             self._is_open = False
             if grace and self._raw.content.is_eof():
                 # The connection is in the pool already, as after most streams.

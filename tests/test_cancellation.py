@@ -371,7 +371,7 @@ async def test_a_thousand_cancellations(gateway: Gateway) -> None:
 # Clients that are closed in the middle of a call.
 
 
-@pytest.mark.parametrize("state", [*STATES, "connecting", "sending"])
+@pytest.mark.parametrize("state", [*STATES, "connecting", "sending", "held back"])
 @pytest.mark.parametrize("whose", ["own", "the user's"])
 async def test_closed(gateway: Gateway, raw_server: RawServer, state: str, whose: str) -> None:
     """A client that is closed ends its calls at once, in whatever state they are."""
@@ -385,12 +385,21 @@ async def test_closed(gateway: Gateway, raw_server: RawServer, state: str, whose
         session = None
         if whose == "the user's":
             session = await stack.enter_async_context(aiohttp.ClientSession())
-        limit = aistats.Timeout(connect=None, idle=None, total=30)
+        limit = aistats.Timeout(connect=None, idle=None, total=60)
         client = aistats.AsyncClient(
-            KEY, url, max_connections=1, timeout=limit, session=session, max_retries=0
+            KEY,
+            url,
+            max_connections=1,
+            timeout=limit,
+            session=session,
+            max_retries=2 if "try again" in state else 0,
         )
         scene = Scene(gateway, client, state)
         await scene.prepare()
+        if state == "held back":
+            gateway.reply(error_body("busy"), 429, {"Retry-After": "20"})
+            with pytest.raises(aistats.RateLimitError):
+                await client.generate_text(HI)
 
         async def call() -> None:
             if state == "sending":
@@ -399,20 +408,89 @@ async def test_closed(gateway: Gateway, raw_server: RawServer, state: str, whose
                 await scene.call()
 
         task = asyncio.ensure_future(call())
-        if state == "connecting":
+        if state in ("connecting", "held back"):
             await anyio.wait_all_tasks_blocked()
         elif state == "sending":
             await auntil(gate.reached.is_set)
         else:
             await scene.reached()
-        if scene.holder is not None:
-            await scene.holder.aclose()  # else the call would still wait for its place
+        assert not task.done()
         with anyio.fail_after(5):
             await client.aclose()
             with pytest.raises(aistats.AIStatsError) as caught:
                 await task
 
     assert not isinstance(caught.value, aistats.APITimeoutError)
+    sent = len(gateway.requests)
+    await anyio.wait_all_tasks_blocked()
+    assert len(gateway.requests) == sent
+
+
+@pytest.mark.parametrize(
+    "state", ["waiting for the first event", "stream waiting to try again", "stream held back"]
+)
+@pytest.mark.parametrize("style", ["async", "sync"])
+async def test_a_stream_is_closed_as_it_opens(
+    connect: Connect, gateway: Gateway, state: str
+) -> None:
+    """A stream that is closed before its first event is let go at once, and sends no more."""
+    caller = connect(gateway.url, max_retries=2 if "try again" in state else 0)
+    scene = Scene(gateway, caller.client, state)
+    await scene.prepare()
+    if "held back" in state:
+        gateway.reply(error_body("busy"), 429, {"Retry-After": "20"})
+        with pytest.raises(aistats.RateLimitError):
+            await caller.generate_text(HI)
+    stream = caller.stream_text(HI)
+    task = asyncio.ensure_future(stream.final_response())
+    if "held back" in state:
+        await auntil(lambda: caller.client.limits.waiting)
+    else:
+        await scene.reached()
+    assert not task.done()
+    sent = len(gateway.requests)
+
+    with anyio.fail_after(5):
+        await stream.aclose()
+        with pytest.raises(aistats.StreamError, match="closed before its end"):
+            await task
+
+    await auntil(lambda: all(seen.outcome for seen in gateway.requests))
+    assert len(gateway.requests) == sent
+    assert caller.client.limits.in_flight == 0
+
+
+async def test_a_stream_is_closed_under_its_reader(connect: Connect, gateway: Gateway) -> None:
+    """Who reads a stream that somebody else closes is told that, and gets what had arrived."""
+    gate = Gate()
+    gateway.stream(OPENING, delta("Once"), gate)
+    stream = connect(gateway.url).stream_text(HI)
+    task = asyncio.ensure_future(stream.final_response())
+    await auntil(gate.reached.is_set)
+    await auntil(lambda: "Once" in stream._repr_html_())
+    await stream.aclose()
+
+    with anyio.fail_after(5), pytest.raises(aistats.StreamError, match="closed before") as caught:
+        await task
+    assert caught.value.partial is not None
+    assert caught.value.partial.text == "Once"
+
+
+async def test_a_client_is_closed_under_a_reader(connect: Connect, gateway: Gateway) -> None:
+    """Who reads a stream whose client is closed is told that, and gets what had arrived."""
+    gate = Gate()
+    gateway.stream(OPENING, delta("Once"), gate)
+    caller = connect(gateway.url)
+    stream = caller.stream_text(HI)
+    task = asyncio.ensure_future(stream.final_response())
+    await auntil(gate.reached.is_set)
+    await auntil(lambda: "Once" in stream._repr_html_())
+    await caller.aclose()
+
+    with anyio.fail_after(5), pytest.raises(aistats.ConfigurationError, match="closed") as caught:
+        await task
+    assert caught.value.partial is not None
+    assert caught.value.partial.text == "Once"
 
 
 async def test_a_limit_that_a_middleware_swallows(gateway: Gateway) -> None:

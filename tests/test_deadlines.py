@@ -281,19 +281,13 @@ def test_too_late(loop: Loop, begin: Begin):
     assert (attempt.given_up, again) == ([1.0], [1.0])
 
 
-async def interrupted(take_back: bool) -> str:
+async def interrupted() -> str:
     """
-    How a task ends that interrupts itself, and takes that back or not.
+    How a task ends that interrupts itself.
     """
-    interrupt = Interruption()
-    asyncio.get_running_loop().call_soon(interrupt)
-    try:
+    with Interruption() as interrupt:
+        asyncio.get_running_loop().call_soon(interrupt)
         await asyncio.sleep(10)
-    except asyncio.CancelledError:
-        if not take_back or not interrupt.take_back():
-            raise
-    finally:
-        interrupt.end()
     await asyncio.sleep(0)
     return "went on"
 
@@ -303,7 +297,7 @@ async def test_an_interruption_that_is_taken_back():
     """
     A task goes on after its own interruption, and nothing of it is left.
     """
-    task = asyncio.create_task(interrupted(True))
+    task = asyncio.create_task(interrupted())
 
     assert await task == "went on"
     if sys.version_info >= (3, 11):
@@ -317,7 +311,7 @@ async def test_an_interruption_beside_another(is_first: bool):
     """
     Who cancels the task in the same moment is not overlooked, whoever comes first.
     """
-    task = asyncio.create_task(interrupted(True))
+    task = asyncio.create_task(interrupted())
     if is_first:
         await asyncio.sleep(0)
         asyncio.get_running_loop().call_soon(task.cancel)
@@ -335,9 +329,44 @@ async def test_an_interruption_of_the_past():
     """
     What has ended interrupts nobody.
     """
-    interrupt = Interruption()
-    interrupt.end()
+    with Interruption() as interrupt:
+        pass
     interrupt()
+    interrupt.soon()
+
     await asyncio.sleep(0)
 
-    assert not interrupt.take_back()
+
+@pytest.mark.anyio
+async def test_an_interruption_from_another_thread():
+    """
+    A task may be interrupted from any thread, and twice is once.
+    """
+    with Interruption() as interrupt:
+        for _ in range(2):
+            await asyncio.to_thread(interrupt.soon)
+        await asyncio.sleep(10)
+
+    await asyncio.sleep(0)
+
+
+@pytest.mark.anyio
+async def test_an_error_beside_an_interruption():
+    """
+    What fails in the moment of its interruption has failed, and is not cancelled.
+    """
+
+    async def fail() -> None:
+        with Interruption() as interrupt:
+            interrupt()
+            try:
+                await asyncio.sleep(10)
+            finally:
+                raise ValueError("It failed.")
+
+    task = asyncio.create_task(fail())
+    with pytest.raises(ValueError, match="It failed"):
+        await task
+
+    if sys.version_info >= (3, 11):
+        assert task.cancelling() == 0

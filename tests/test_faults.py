@@ -1085,6 +1085,12 @@ RETRIED = [
         lost("ambiguous"),
         options={"max_retries": RetryPolicy(max_retries=2, base=0.0, retry_ambiguous=False)},
     ),
+    both(
+        "503 whose body is not compressed, though it says so",
+        reply(b"not gzip", 503, {"Content-Encoding": "gzip", "Retry-After": "0.05"}),
+        good("answered 503", "answered 200", waits=[0.05]),
+        options=RETRYING,
+    ),
     streamed(
         "reset before the first event, then well",
         raw(event_stream(b": soon\n\n"), RESET, then=STORY),

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Script
-from servers import OPENING, Gate, Gateway, delta, story, until
+from servers import DONE, OPENING, STOP, Gate, Gateway, delta, story, until
 
 RunScript = Callable[..., Script]
 
@@ -155,6 +155,37 @@ assert client.generate_text({"model": "m", "messages": "from the parent"}).text 
     first, stream, child, child_stream, last = gateway.requests
     assert first.connection == stream.connection == last.connection
     assert child.connection == child_stream.connection != first.connection
+
+
+def test_stream_of_the_parent(script: RunScript, gateway: Gateway) -> None:
+    """A forked child that reads its parent's stream on is refused, and does the parent no harm."""
+    gate = Gate()
+    code = """
+import os, warnings
+warnings.simplefilter("ignore", DeprecationWarning)
+stream = client.stream_text(HI)
+assert [next(stream).text, next(stream).text] == ["", "Once"]
+child = os.fork()
+if child == 0:
+    try:
+        next(stream)
+    except aistats.ConfigurationError as error:
+        told = "forked" in str(error) and error.partial.text == "Once"
+    stream.close()
+    del stream
+    os._exit(0 if told else 1)
+_, status = os.waitpid(child, 0)
+assert os.waitstatus_to_exitcode(status) == 0
+print("forked", flush=True)
+print(stream.final_response().text)
+"""
+    gateway.stream(OPENING, delta("Once"), gate, delta(" upon"), STOP, DONE)
+    program = script(CLIENT + code)
+    assert program.process.stdout is not None
+    assert program.process.stdout.readline() == "forked\n"
+    gate.open()
+
+    assert program.output() == "Once upon\n"
 
 
 def test_fork_in_the_middle_of_a_call(script: RunScript, gateway: Gateway) -> None:

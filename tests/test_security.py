@@ -571,3 +571,45 @@ async def test_redirect_within_the_origin(connect: Connect, gateway: Gateway, as
         await ask(connect(gateway.url))
 
     assert gateway.request.method == "POST"
+
+
+@pytest.mark.parametrize(
+    ("status", "content_type"),
+    [
+        (200, "application/json"),
+        (200, "text/html"),
+        (401, "application/json"),
+        (500, "text/plain"),
+        (302, "text/html"),
+    ],
+)
+async def test_a_key_that_is_sent_back(
+    connect: Connect, gateway: Gateway, ask: Ask, status: int, content_type: str
+) -> None:
+    """A server that shows what it got, as an echo does, puts the key in no error."""
+    echo = json.dumps({"message": f"Authorization: Bearer {KEY} is not known"}).encode()
+    gateway.reply(echo, status, {"Content-Type": content_type, "Location": "/elsewhere"})
+    with pytest.raises(aistats.AIStatsError) as caught:
+        await ask(connect(gateway.url))
+
+    error = caught.value
+    assert "***" in str(error)
+    assert KEY not in f"{error} {error!r} {vars(error)} {error._repr_html_()} {error.as_curl()}"
+
+
+async def test_an_answer_stays_as_it_is(connect: Connect, gateway: Gateway, ask: Ask) -> None:
+    """An answer in which a model repeats the key is the model's own words."""
+    gateway.reply(completion(f"Your key is {KEY}."))
+
+    assert (await ask(connect(gateway.url))).text == f"Your key is {KEY}."
+
+
+async def test_a_header_of_any_bytes(connect: Connect, raw_server: RawServer, ask: Ask) -> None:
+    """What a server puts in its headers can be printed, whatever bytes they are."""
+    lines = head("302 Found", Content_Length=0, Location="/br\xfccke", X_Request_Id="\xfc")
+    raw_server.script(READ, lines.decode().encode("latin-1"))
+    with pytest.raises(aistats.APIStatusError) as caught:
+        await ask(connect(raw_server.url))
+
+    told = f"{caught.value} {caught.value.request_id} {dict(caught.value.headers)}"
+    assert "br\xfccke" in told.encode().decode()

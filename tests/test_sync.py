@@ -8,6 +8,7 @@ import ast
 import asyncio
 import gc
 import inspect
+import sys
 import textwrap
 import threading
 import time
@@ -25,6 +26,7 @@ from servers import (
     Gateway,
     delta,
     error_body,
+    story,
     until,
 )
 
@@ -218,6 +220,36 @@ def test_two_threads_read_one_stream(client: aistats.Client, gateway: Gateway) -
         gate.open()
 
         assert rest.result() == ["Once", ""]
+
+
+def test_threads_take_turns(client: aistats.Client, gateway: Gateway) -> None:
+    """Threads that read one stream at the same time get each chunk once, or are refused."""
+    words = [f"word{number} " for number in range(3000)]
+    gateway.stream(*story(*words))
+    stream = client.stream_text(HI)
+
+    def read() -> list[str]:
+        texts: list[str] = []
+        while True:
+            try:
+                chunk = next(stream, None)
+            except aistats.StreamError as error:
+                assert "one reader" in str(error)  # noqa: PT017  # it is the other one's turn
+                continue
+            if chunk is None:
+                return texts
+            texts.append(chunk.text)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            taken = [future.result() for future in [pool.submit(read) for _ in range(4)]]
+    finally:
+        sys.setswitchinterval(interval)
+
+    assert sorted(filter(None, (text for texts in taken for text in texts))) == sorted(words)
+    assert stream.final_response().text == "".join(words)
 
 
 def test_close_from_another_thread(gateway: Gateway) -> None:
