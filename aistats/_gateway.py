@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
     import aiohttp
 
-    from ._transport import Response
+    from ._reading import Response
 
 __all__ = ("MAX_RESPONSE_BYTES", "NOT_GIVEN", "Call", "Gateway", "NotGiven")
 

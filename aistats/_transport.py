@@ -1,6 +1,5 @@
 """
-The module that knows aiohttp: one request out, one answer back, aiohttp's errors turned into
-ours.
+One request out, one answer back, by way of aiohttp.
 
 A connection pool belongs to an event loop, so there is one for each loop that the transport is used
 on. It is opened at first use by an async generator that stays suspended while the pool is in use.
@@ -16,7 +15,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import io
 import math
 import os
 import ssl
@@ -28,26 +26,20 @@ from typing import Any, TypeVar
 
 import aiohttp
 import attrs
-from aiohttp.abc import AbstractStreamWriter
-from aiohttp.connector import Connection
-from aiohttp.http import StreamWriter
-from aiohttp.http_exceptions import ContentEncodingError
 from multidict import CIMultiDict
 from yarl import URL
 
 from ._connector import SENDING, Connector
 from ._deadlines import Deadline, Deadlines, Interruption
-from ._errors import (
-    APIConnectionError,
-    APIResponseError,
-    ConfigurationError,
-    out_of_time,
-)
+from ._errors import ConfigurationError
 from ._exchange import Trace
+from ._failures import given_up, translated
 from ._fork import inherit, watch_forks
+from ._reading import Response
+from ._sending import SMALL, Request, Upload
 from ._timeout import Timeout
 
-__all__ = ("OWN_SERVERS", "Response", "Transport")
+__all__ = ("OWN_SERVERS", "Transport")
 
 T = TypeVar("T")
 
@@ -136,7 +128,7 @@ class Transport:
             if raw is not None:
                 trace.first_byte = time.monotonic()
                 return Response(raw, self.host, timeout, deadline)
-            failure = _over(deadline, whom, timeout, trace.phase)
+            failure = given_up(deadline, whom, timeout, trace.phase)
         except (
             aiohttp.ClientError,
             OSError,
@@ -148,7 +140,7 @@ class Transport:
                 trace.is_sent = not isinstance(
                     error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError
                 )
-            failure = _translate(error, whom, timeout, trace.phase)
+            failure = translated(error, whom, timeout, trace.phase)
         # Out of the handler, so that aiohttp's error is not this one's context.
         try:
             raise failure
@@ -312,7 +304,7 @@ class _Pool:
         if self.life is None or not _KNOWS_AIOHTTP:
             return await self.session.post(
                 url,
-                data=body if len(body) <= _SMALL else _Upload(body, deadline),
+                data=body if len(body) <= SMALL else Upload(body, deadline),
                 headers=headers,
                 timeout=_client_timeout(timeout.connect, timeout.idle),
                 allow_redirects=False,
@@ -320,7 +312,7 @@ class _Pool:
             )
         # What the session would do, without what no request of ours has: cookies, redirects,
         # middlewares, limits of aiohttp's own.
-        request = _Request(url, headers, body, self.proxy, deadline)
+        request = Request(url, headers, body, self.proxy, deadline)
         connector = self.session.connector
         assert connector is not None
         try:
@@ -354,115 +346,6 @@ class _Pool:
         self.deadlines.close()
         if self.life is not None:
             await self.life.aclose()
-
-
-class _Request(aiohttp.ClientRequest):
-    """
-    A request from whose end on the answer is waited for.
-
-    A body that fits into the socket's buffer goes out with the head, at once; aiohttp would take a
-    task for it, a tenth of a call.
-    """
-
-    def __init__(
-        self,
-        url: URL,
-        headers: CIMultiDict[str],
-        body: bytes,
-        proxy: URL | None,
-        deadline: Deadline,
-    ) -> None:
-        is_small = proxy is None and len(body) <= _SMALL
-        super().__init__(
-            "POST",
-            url,
-            headers=headers,
-            data=None if is_small else _Upload(body, deadline),
-            loop=asyncio.get_running_loop(),
-            proxy=proxy,
-        )
-        if is_small:
-            self.headers["Content-Length"] = str(len(body))
-        self._small = body if is_small else None
-        self._deadline = deadline
-
-    def update_headers(self, headers: Any) -> None:
-        """
-        Take *headers*, which have the host.
-        """
-        self.headers = headers.copy()
-
-    def update_auto_headers(self, skip_auto_headers: Any) -> None:
-        """
-        Add nothing: they have all.
-        """
-
-    async def send(self, conn: Connection) -> aiohttp.ClientResponse:
-        """
-        Send it, and return the answer, which is to be started.
-        """
-        protocol = conn.protocol
-        assert protocol is not None
-        if self._small is None:
-            return await super().send(conn)
-        writer = StreamWriter(protocol, self.loop)
-        await writer.write_headers(f"POST {self.url.raw_path_qs} HTTP/1.1", self.headers)
-        await writer.write_eof(self._small)
-        self._deadline.want()
-        self._deadline.wait()
-        return self.response_class(
-            "POST",
-            self.url,
-            writer=None,
-            continue100=None,
-            timer=self._timer,
-            request_info=self.request_info,
-            traces=[],
-            loop=self.loop,
-            session=self.session,
-            stream_writer=writer,
-        )
-
-    async def write_bytes(
-        self, writer: AbstractStreamWriter, conn: Connection, content_length: int | None = None
-    ) -> None:
-        """
-        Write the body.
-        """
-        await super().write_bytes(writer, conn, content_length)
-        if SENDING.get().first_byte is None:  # else the answer began before
-            self._deadline.want()
-            self._deadline.wait()
-
-
-_SMALL = 32 * 1024  # bytes; asyncio lets a socket's buffer grow to twice as many
-
-
-class _Upload(io.BytesIO):
-    """
-    A body that goes out piece by piece; each piece that is taken says that the one before went out.
-
-    It also keeps aiohttp from warning of more bytes than a mebibyte in one piece.
-    """
-
-    def __init__(self, body: bytes, deadline: Deadline) -> None:
-        super().__init__(body)
-        self._deadline = deadline
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        """
-        The next piece.
-        """
-        piece = super().read(size)
-        trace = SENDING.get()
-        if trace.first_byte is None:
-            trace.is_sending = bool(piece)
-            if piece:
-                self._deadline.want()
-                self._deadline.wait()
-            else:
-                self._deadline.pause()
-        return piece
 
 
 async def _session_life(
@@ -543,295 +426,3 @@ def _client_timeout(connect: float | None, idle: float | None) -> aiohttp.Client
     return aiohttp.ClientTimeout(
         total=None, sock_connect=connect, sock_read=idle, ceil_threshold=math.inf
     )
-
-
-def _over(
-    deadline: Deadline, host: str, timeout: Timeout, phase: str
-) -> APIConnectionError | ConfigurationError:
-    if deadline.expired == "idle":
-        return out_of_time("idle", timeout.idle, host, phase)
-    if deadline.expired == "closed":
-        return ConfigurationError(f"The client was closed while {phase} ({host}).")
-    return out_of_time("total", timeout.total, host, phase)
-
-
-def _translate(
-    error: BaseException, host: str, timeout: Timeout, phase: str
-) -> APIConnectionError | APIResponseError | ConfigurationError:
-    """
-    Our error for one of aiohttp's.
-    """
-    if isinstance(error, aiohttp.ConnectionTimeoutError):
-        return out_of_time("connect", timeout.connect, host, "connecting")
-    if isinstance(error, aiohttp.SocketTimeoutError):
-        return out_of_time("idle", timeout.idle, host, phase)
-    if isinstance(error, asyncio.TimeoutError | TimeoutError) and not isinstance(
-        error, aiohttp.ClientOSError
-    ):
-        return out_of_time("total", timeout.total, host, phase)
-    if isinstance(error, aiohttp.InvalidURL):
-        return ConfigurationError("base_url is not a URL that can be called.")
-    if isinstance(error.__cause__, ContentEncodingError):
-        return APIResponseError(
-            f"The answer of {host} can't be unpacked: it is not compressed as its headers say. "
-            "Check what is between here and the gateway."
-        )
-    if isinstance(error, aiohttp.ClientHttpProxyError):
-        return APIConnectionError(
-            f"{host} could not be reached: the proxy answered {error.status} {error.message}. "
-            "Check the proxy in HTTP_PROXY and HTTPS_PROXY, or set NO_PROXY."
-        )
-    if isinstance(error, aiohttp.ClientResponseError):
-        return APIResponseError(
-            f"{host} did not answer in proper HTTP: {' '.join(error.message.split())[:200]}. "
-            "Check that base_url leads to the gateway's API."
-        )
-    # Some of aiohttp's own errors, those of certificates, are ValueErrors, too.
-    if isinstance(error, RuntimeError | ValueError) and not isinstance(error, aiohttp.ClientError):
-        return ConfigurationError(
-            f"The aiohttp session can't send this: {error}. Is it open, and of this event loop?"
-        )
-    failure = APIConnectionError(_in_words(error, host))
-    failure.is_permanent = isinstance(error, aiohttp.ClientConnectorCertificateError)
-    return failure
-
-
-def _in_words(error: BaseException, host: str) -> str:
-    if isinstance(error, aiohttp.ClientConnectorCertificateError):
-        return (
-            f"The certificate of {host} can't be trusted: {error.certificate_error}. "
-            "Set SSL_CERT_FILE to the right authorities."
-        )
-    if isinstance(error, aiohttp.ClientConnectorDNSError):
-        return f"The host {host} was not found. Check base_url and the network."
-    if isinstance(error, aiohttp.ClientConnectorError):
-        reason = error.os_error.strerror or error.os_error
-        return f"{host} could not be reached: {reason}. Check base_url and the network."
-    if isinstance(error, aiohttp.ServerDisconnectedError):
-        return f"{host} closed the connection without an answer. {_TRY_AGAIN}"
-    if isinstance(error, aiohttp.ClientPayloadError):
-        return f"The answer of {host} broke off before its end. {_TRY_AGAIN}"
-    return f"The connection to {host} was lost: {error}. {_TRY_AGAIN}"
-
-
-_TRY_AGAIN = "Try again; if it goes on, check base_url and the network."
-
-
-class Response:
-    """
-    One answer, whose body is read as it comes.
-
-    Whoever drops it without closing it closes its connection, from whatever thread.
-    """
-
-    def __init__(
-        self,
-        raw: aiohttp.ClientResponse,
-        host: str,
-        timeout: Timeout,
-        deadline: Deadline,
-    ) -> None:
-        self.status = raw.status
-        self.raw_headers = raw.raw_headers
-        self._raw = raw
-        self._host = host
-        self._timeout = timeout
-        self._loop = asyncio.get_running_loop()
-        self._deadline = deadline
-        self._failure: Exception | None = None
-        self._reading = _Reading(raw, deadline)
-        self._is_open = True
-        self._pid = os.getpid()
-
-    @property
-    def content_type(self) -> str:
-        """
-        What kind of body it has, without parameters.
-        """
-        return self._raw.content_type
-
-    async def receive(self, *, silence: float = 0.0) -> bytes:
-        """
-        All bytes that are ready, at least one; `b""` at the end of the body.
-
-        Args:
-            silence: Seconds in which nothing came that says something; they count for the limit.
-
-        Raises:
-            APIConnectionError: The connection was lost, or a limit ran out.
-            ConfigurationError: The client was closed, or this is a forked child of the process that
-                asked.
-        """
-        if os.getpid() != self._pid:
-            raise ConfigurationError(
-                "This answer is read by the process that this one was forked from; ask anew here."
-            )
-        if self._failure is not None:
-            failure, self._failure = self._failure, None
-            try:
-                raise failure
-            finally:
-                del failure  # a cycle through its traceback
-        content = self._raw.content
-        self._deadline.want(silence=silence)
-        if content.exception() is None:
-            # What is there already is not waited for. A whole answer mostly comes with its headers.
-            if ready := content.read_nowait():
-                return ready
-            if content.at_eof():
-                return b""
-        self._deadline.wait()
-        try:
-            return await content.readany()
-        except (aiohttp.ClientError, OSError, asyncio.TimeoutError, RuntimeError) as error:
-            if isinstance(error, RuntimeError):  # the connection was closed under the reader
-                error = aiohttp.ServerDisconnectedError()
-            if self._deadline.expired == "idle":
-                phase = "waiting for the next event or bytes"
-            else:
-                phase = "reading the answer"
-            if self._deadline.expired:
-                self._failure = _over(self._deadline, self._host, self._timeout, phase)
-            else:
-                self._failure = _translate(error, self._host, self._timeout, phase)
-        except BaseException:
-            # Cancelled: what is left of the answer is of no use to anybody.
-            self.close()
-            raise
-        finally:
-            self._deadline.pause()
-        arrived = b""
-        if content.exception() is not None:
-            # aiohttp holds back what it has read once the connection has failed. It had arrived, so
-            # it comes first.
-            nothing: Any = None  # that is how it is taken back
-            content.set_exception(nothing)
-            arrived = content.read_nowait()
-        self.close()
-        return arrived or await self.receive()
-
-    async def read(self, limit: int) -> tuple[bytes, bool]:
-        """
-        The body, unpacked, up to about *limit* bytes, and whether that is all of it.
-
-        Raises:
-            APIConnectionError: The connection was lost, or a limit of time ran out.
-        """
-        pieces: list[bytes] = []
-        size = 0
-        while size <= limit and (piece := await self.receive()):
-            pieces.append(piece)
-            size += len(piece)
-            if self._raw.content.at_eof():
-                break
-        self.close()
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces), size <= limit
-
-    def close(self) -> None:
-        """
-        Let go of the connection: back to the pool if the body has ended, else it is closed. For the
-        loop's thread.
-        """
-        if self._is_mine():
-            self._is_open = False
-            self._reading.close()
-
-    def _is_mine(self) -> bool:
-        # In a forked child, to close it would be to take the parent's connection off its loop.
-        return self._is_open and self._pid == os.getpid()
-
-    def close_soon(self, *, grace: float = 0.0) -> None:
-        """
-        The same, from any thread.
-
-        Args:
-            grace: Seconds in which the body may still end by itself, so that the connection can be
-                kept.
-        """
-        if self._is_mine():
-            self._is_open = False
-            if grace and self._raw.content.is_eof():
-                # The connection is in the pool already, as after most streams.
-                grace = 0.0
-                if _is_running(self._loop):
-                    self._reading.close()
-                    return
-            _call_soon(self._loop, self._reading.close, grace)
-
-    def __del__(self) -> None:
-        # aiohttp's response is in a reference cycle and closes nothing when it is collected on
-        # another thread.
-        self.close_soon()
-
-
-def _is_running(loop: asyncio.AbstractEventLoop) -> bool:
-    try:
-        return asyncio.get_running_loop() is loop
-    except RuntimeError:
-        return False
-
-
-def _call_soon(loop: asyncio.AbstractEventLoop, call: Callable[[], None], after: float) -> None:
-    try:
-        if after:
-            loop.call_soon_threadsafe(loop.call_later, after, call)
-        else:
-            loop.call_soon_threadsafe(call)
-    except RuntimeError:
-        pass  # the loop is closed, and with it the pool and its connections
-
-
-class _Reading:
-    """
-    The body of an answer, from its headers on until nobody reads it any more.
-    """
-
-    __slots__ = ("_closed", "_deadline", "_raw")
-
-    def __init__(self, raw: aiohttp.ClientResponse, deadline: Deadline) -> None:
-        self._raw = raw
-        self._deadline = deadline
-        self._closed: asyncio.Future[None] | None = None
-        deadline.begin(self.break_off)
-        if raw.connection is not None and (protocol := raw.connection.protocol) is not None:
-            # It has not all come yet.
-            self._closed = protocol.closed
-            if self._closed is not None:
-                # One on each connection stays, however many answers come on it.
-                self._closed.remove_done_callback(_look_at)
-                self._closed.add_done_callback(_look_at)
-                self._closed.add_done_callback(self._tell)
-
-    def close(self) -> None:
-        """
-        Let go of the connection: back to the pool if the body has ended, else it is closed.
-        """
-        self._deadline.end()
-        if self._closed is not None:
-            # The connection may live on, and would keep this.
-            self._closed.remove_done_callback(self._tell)
-        self.break_off()
-
-    def break_off(self) -> None:
-        """
-        Close the connection, unless the body has ended; a waiting reader is told.
-        """
-        # aiohttp would tell it by an exception that is the same object each time, and gathers the
-        # frames of all readers, and what they hold, for ever.
-        if not self._raw.closed:
-            if self._raw.content.exception() is None:
-                self._raw.content.set_exception(aiohttp.ClientConnectionError("Connection closed"))
-            self._raw.close()
-
-    def _tell(self, ended: asyncio.Future[None]) -> None:
-        # Where a body breaks the rules of HTTP, aiohttp closes the connection and does not tell the
-        # body's reader, who would wait for a limit of time.
-        content = self._raw.content
-        if not content.is_eof() and content.exception() is None:
-            content.set_exception(aiohttp.ServerDisconnectedError())
-
-
-def _look_at(ended: asyncio.Future[None]) -> None:
-    # So that asyncio does not complain that nobody did.
-    if not ended.cancelled():
-        ended.exception()

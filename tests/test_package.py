@@ -30,8 +30,9 @@ LAYERS = (
     ("_wire", "_exchange", "_fork", "_sse", "_version", "_display", "_deadlines"),
     ("_errors", "_models", "_anthropic", "_pattern", "_progress", "_connector"),
     ("_json", "_timeout", "_retry", "_limits", "_loop", "_assembly", "_checkpoint"),
-    ("_rules", "_protocol", "_transport"),
-    ("_convert", "_params", "_stream"),
+    ("_rules", "_protocol", "_failures", "_sending"),
+    ("_convert", "_params", "_stream", "_reading"),
+    ("_transport",),
     ("_request", "types"),
     ("_gateway", "_outcome"),
     ("_rows",),
@@ -67,9 +68,9 @@ IMPURE = {
 
 # Who alone imports what.
 OWNERS = {
-    "aiohttp": {"_transport", "_connector"},
-    "multidict": {"_transport"},
-    "yarl": {"_transport"},
+    "aiohttp": {"_transport", "_connector", "_sending", "_reading", "_failures"},
+    "multidict": {"_transport", "_sending"},
+    "yarl": {"_transport", "_sending"},
     "cattrs": {"_convert"},
 }
 

@@ -1,0 +1,96 @@
+"""
+aiohttp's errors, and deadlines that are over, turned into ours: what happened and what to do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import aiohttp
+from aiohttp.http_exceptions import ContentEncodingError
+
+from ._deadlines import Deadline
+from ._errors import (
+    APIConnectionError,
+    APIResponseError,
+    ConfigurationError,
+    out_of_time,
+)
+from ._timeout import Timeout
+
+__all__ = ("given_up", "translated")
+
+
+def given_up(
+    deadline: Deadline, host: str, timeout: Timeout, phase: str
+) -> APIConnectionError | ConfigurationError:
+    """
+    Our error for what was given up when *deadline* was over.
+    """
+    if deadline.expired == "idle":
+        return out_of_time("idle", timeout.idle, host, phase)
+    if deadline.expired == "closed":
+        return ConfigurationError(f"The client was closed while {phase} ({host}).")
+    return out_of_time("total", timeout.total, host, phase)
+
+
+def translated(
+    error: BaseException, host: str, timeout: Timeout, phase: str
+) -> APIConnectionError | APIResponseError | ConfigurationError:
+    """
+    Our error for one of aiohttp's.
+    """
+    if isinstance(error, aiohttp.ConnectionTimeoutError):
+        return out_of_time("connect", timeout.connect, host, "connecting")
+    if isinstance(error, aiohttp.SocketTimeoutError):
+        return out_of_time("idle", timeout.idle, host, phase)
+    if isinstance(error, asyncio.TimeoutError | TimeoutError) and not isinstance(
+        error, aiohttp.ClientOSError
+    ):
+        return out_of_time("total", timeout.total, host, phase)
+    if isinstance(error, aiohttp.InvalidURL):
+        return ConfigurationError("base_url is not a URL that can be called.")
+    if isinstance(error.__cause__, ContentEncodingError):
+        return APIResponseError(
+            f"The answer of {host} can't be unpacked: it is not compressed as its headers say. "
+            "Check what is between here and the gateway."
+        )
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        return APIConnectionError(
+            f"{host} could not be reached: the proxy answered {error.status} {error.message}. "
+            "Check the proxy in HTTP_PROXY and HTTPS_PROXY, or set NO_PROXY."
+        )
+    if isinstance(error, aiohttp.ClientResponseError):
+        return APIResponseError(
+            f"{host} did not answer in proper HTTP: {' '.join(error.message.split())[:200]}. "
+            "Check that base_url leads to the gateway's API."
+        )
+    # Some of aiohttp's own errors, those of certificates, are ValueErrors, too.
+    if isinstance(error, RuntimeError | ValueError) and not isinstance(error, aiohttp.ClientError):
+        return ConfigurationError(
+            f"The aiohttp session can't send this: {error}. Is it open, and of this event loop?"
+        )
+    failure = APIConnectionError(_in_words(error, host))
+    failure.is_permanent = isinstance(error, aiohttp.ClientConnectorCertificateError)
+    return failure
+
+
+def _in_words(error: BaseException, host: str) -> str:
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return (
+            f"The certificate of {host} can't be trusted: {error.certificate_error}. "
+            "Set SSL_CERT_FILE to the right authorities."
+        )
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return f"The host {host} was not found. Check base_url and the network."
+    if isinstance(error, aiohttp.ClientConnectorError):
+        reason = error.os_error.strerror or error.os_error
+        return f"{host} could not be reached: {reason}. Check base_url and the network."
+    if isinstance(error, aiohttp.ServerDisconnectedError):
+        return f"{host} closed the connection without an answer. {_TRY_AGAIN}"
+    if isinstance(error, aiohttp.ClientPayloadError):
+        return f"The answer of {host} broke off before its end. {_TRY_AGAIN}"
+    return f"The connection to {host} was lost: {error}. {_TRY_AGAIN}"
+
+
+_TRY_AGAIN = "Try again; if it goes on, check base_url and the network."
