@@ -450,7 +450,7 @@ def streamed(name: str, play: Callable[[Scene], str], ends: Ends, **more: Any) -
 CONNECTING = [
     both("connection refused", nobody, lost("unsent", says=["Check base_url"])),
     both(
-        "connection refused, with retries",
+        "connection refused again and again",
         nobody,
         lost("unsent", "unsent", "unsent"),
         options=RETRYING,
@@ -1726,7 +1726,8 @@ def table() -> str:
         "",
         "Each cell is a test of [test_faults.py](test_faults.py) against a server that does it for",
         "real. *answer*: the user gets the whole answer. After *→*: how many requests were sent,",
-        "where it is more than one. A dash: it can't happen there.",
+        "where it is more than one. A dash: it can't happen there. A client tries once, but in the",
+        "rows with *retries*, where it may try twice more.",
     ]
     for title, rows in TABLE:
         lines += [
@@ -1738,7 +1739,8 @@ def table() -> str:
         ]
         for row in rows:
             cells = [_cell(row.whole)] * 2 + [_cell(row.stream)] * 2
-            lines.append(" | ".join([f"| {row.name}", *cells]) + " |")
+            name = f"{row.name} *(retries)*" if row.options.get("max_retries") else row.name
+            lines.append(" | ".join([f"| {name}", *cells]) + " |")
     return "\n".join([*lines, ""])
 
 
