@@ -315,6 +315,7 @@ class Call:
             this.exchange,
             longest_event=self.gateway.max_response_bytes,
             choices=_choices_of(self.body),
+            masked=self.gateway.masked,
         )
         try:
             if response.content_type == "text/event-stream":

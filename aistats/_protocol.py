@@ -296,6 +296,7 @@ class StreamDecoder:
         exchange: What is known of the call.
         longest_event: The limit for one event, in bytes.
         choices: How many choices the request asked for.
+        masked: Takes out of an event what no error may show.
     """
 
     __slots__ = (
@@ -307,6 +308,7 @@ class StreamDecoder:
         "_is_text",
         "_is_whole",
         "_last",
+        "_masked",
         "_pattern",
         "_sse",
         "_write",
@@ -318,7 +320,9 @@ class StreamDecoder:
         *,
         longest_event: int = 32 * 1024 * 1024,
         choices: int = 1,
+        masked: Callable[[bytes], bytes] = bytes,
     ) -> None:
+        self._masked = masked
         self._exchange = exchange or Exchange()
         self._sse = SSEDecoder(longest_event=longest_event)
         self._assembler = CompletionAssembler(choices)
@@ -460,13 +464,13 @@ class StreamDecoder:
         if is_object(frame):
             return self._chunk(event, frame)
         if event.type == b"error" and (event.whole or self.is_complete):
-            raise self._error_event({"message": _first_part(event.data)})
+            raise self._error_event(event.data)
         if not event.whole:
             return None
         raise self._failure(
             StreamError,
             "An event of the stream is not a JSON object. It begins: "
-            f"{_first_part(event.data)}{self._what_to_do()}",
+            f"{_first_part(self._masked(event.data))}{self._what_to_do()}",
         )
 
     def next_chunk(self) -> ChatCompletionChunk | Need | None:
@@ -506,8 +510,9 @@ class StreamDecoder:
         return ChatCompletionChunk(pattern.frame(line, text), "", line)
 
     def _chunk(self, event: Event, frame: Wire) -> ChatCompletionChunk:
+        assert event.data is not None
         if event.type == b"error" or _is_error(frame):
-            raise self._error_event(frame)
+            raise self._error_event(event.data)
         if is_anthropic(frame):
             wire = as_chunk(frame, self._counts)
             text = self._assembler.add(wire)
@@ -517,7 +522,7 @@ class StreamDecoder:
             frame["object"] = "chat.completion"
         text = self._assembler.add(frame)
         if self._assembler.is_failed:
-            raise self._error_event(frame)
+            raise self._error_event(event.data)
         if event.block.startswith(b"data: ") and b"\n" not in event.block:
             self._last = event.block, frame
         return ChatCompletionChunk(frame, text, event.block)
@@ -532,7 +537,14 @@ class StreamDecoder:
             self._is_text = key == "content"
             self._pattern = Pattern.of(line, frame, key)
 
-    def _error_event(self, frame: Wire) -> StreamErrorEvent:
+    def _error_event(self, data: bytes) -> StreamErrorEvent:
+        data = self._masked(data)
+        try:
+            frame = parse_json(data)
+        except ValueError:
+            frame = None
+        if not is_object(frame):
+            frame = {"message": _first_part(data)}
         report = ErrorReport.read(frame)
         message = report.message or "the provider ended the answer with an error and gave no reason"
         code = f"{report.code}: " if report.code else ""

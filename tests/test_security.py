@@ -22,7 +22,7 @@ import aiohttp
 import pytest
 import trustme
 from conftest import KEY, Caller, Script
-from servers import READ, Gate, Gateway, RawServer, completion, error_body, head
+from servers import OPENING, READ, Gate, Gateway, RawServer, completion, error_body, head, sse
 
 import aistats
 from aistats import RetryPolicy
@@ -595,6 +595,27 @@ async def test_a_key_that_is_sent_back(
     error = caught.value
     assert "***" in str(error)
     assert KEY not in f"{error} {error!r} {vars(error)} {error._repr_html_()} {error.as_curl()}"
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        sse({"error": {"message": f"{KEY} is not known", "code": 401}}),
+        f"event: error\ndata: {KEY} is not known\n\n".encode(),
+        f"data: {KEY} is not known\n\n".encode(),
+    ],
+    ids=["error", "text", "no JSON"],
+)
+async def test_a_key_that_is_sent_back_in_a_stream(
+    connect: Connect, gateway: Gateway, event: bytes
+) -> None:
+    """An error in a stream doesn't show the key either."""
+    gateway.stream(OPENING, event)
+    with pytest.raises(aistats.StreamError) as caught:
+        await connect(gateway.url).stream_text(HI).final_response()
+
+    assert "***" in str(caught.value)
+    assert KEY not in f"{caught.value} {caught.value!r} {vars(caught.value)}"
 
 
 async def test_an_answer_stays_as_it_is(connect: Connect, gateway: Gateway, ask: Ask) -> None:
