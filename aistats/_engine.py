@@ -6,12 +6,14 @@ which is for `_map` to say.
 
 Everything is bounded. There is a task for each request that is under way, never one for a row; rows
 are wanted when there is room for them; and where outcomes are not taken, no further rows are.
+
+What waits has no task: `_next` alone says which request may be sent now, and where it has to wait
+for a cooldown or for the pace, one alarm rings for all. What was too fast waits there again.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import math
 import os
@@ -33,8 +35,7 @@ from ._errors import (
     PaymentRequiredError,
     RequestValidationError,
 )
-from ._exchange import Timing
-from ._gateway import Call
+from ._exchange import Attempt, Timing
 from ._limits import Pace, estimated_tokens
 from ._models import ChatCompletionsResponse
 from ._outcome import Outcome, Progress, Statistics
@@ -49,17 +50,6 @@ _ENOUGH_FOR_A_SHARE = 20
 _REFUSED = frozenset({400, 401, 402, 403, 404})
 
 _log = logging.getLogger("aistats")
-
-
-def _left(call: Call, begun: float) -> float:
-    total = call.timeout.total
-    return math.inf if total is None else total - (time.monotonic() - begun)
-
-
-class _NeverStarted(Exception):
-    """
-    The run was stopped before the gateway had taken the request.
-    """
 
 
 class Engine:
@@ -89,7 +79,6 @@ class Engine:
         self.ready: deque[Outcome] = deque()
         self.loop = asyncio.get_running_loop()
         self.thread = threading.get_ident()
-        self._is_stopped = asyncio.Event()
         self.has_outcome = asyncio.Event()
         self.has_room = self.has_outcome if is_shared else asyncio.Event()
         self.ended = asyncio.Event()
@@ -104,6 +93,9 @@ class Engine:
         self._pace = Pace(plan.rpm, plan.tpm) if plan.rpm or plan.tpm else None
         self._checkpoint: Checkpoint | None = None
         self._alarm: asyncio.TimerHandle | None = None
+        """Rings when the budget of time is used up."""
+        self._turn: asyncio.TimerHandle | None = None
+        """Rings when the next request may be sent."""
         self._pending: deque[Item] = deque()
         self._tasks: dict[asyncio.Task[None], Item] = {}
         self._leaders: dict[str, Item] = {}
@@ -216,6 +208,13 @@ class Engine:
         else:
             if self.plan.dedup:
                 self._leaders[item.hashed] = item
+            if self.plan.tpm and (request := item.request) is not None:
+                item.estimate = estimated_tokens(
+                    item.body,
+                    request.max_output_tokens,
+                    request.max_completion_tokens,
+                    request.max_tokens,
+                )
             self._pending.append(item)
             self._fill()
 
@@ -238,10 +237,30 @@ class Engine:
     # --- requests under way ---
 
     def _fill(self) -> None:
-        while self._pending and len(self._tasks) < self.limit() and self._may_start():
-            item = self._pending.popleft()
+        while len(self._tasks) < self.limit() and (item := self._next()) is not None:
             task = self.loop.create_task(self._work(item))
             self._tasks[task] = item
+
+    def _next(self) -> Item | None:
+        # The item that is sent now; `None` if there is none that may be.
+        while self._pending and self._may_start():
+            item = self._pending[0]
+            seconds = self._limits.cooldown
+            if self._pace is not None:
+                seconds = max(seconds, self._pace.wait(time.monotonic(), item.estimate))
+            if item.throttle is not None and self._left(item) <= seconds:
+                self._pending.popleft()
+                self._failed(item, item.throttle)
+            elif seconds > 0:
+                self._set_turn(seconds)
+                return None
+            else:
+                if self._pace is not None:
+                    self._pace.take(time.monotonic(), item.estimate)
+                self._pending.popleft()
+                self._tell_of_room()
+                return item
+        return None
 
     def _may_start(self) -> bool:
         if self.stopped is not None:
@@ -253,6 +272,24 @@ class Engine:
             self.stop(f"budget: {used.tokens} of {budget.tokens} tokens are used up")
         return self.stopped is None
 
+    def _set_turn(self, seconds: float) -> None:
+        when = self.loop.time() + seconds
+        if self._turn is not None:
+            if self._turn.when() <= when:
+                return
+            self._turn.cancel()
+        self._turn = self.loop.call_at(when, self._turn_came)
+
+    def _turn_came(self) -> None:
+        self._turn = None
+        self._fill()
+        self._end_if_done()
+
+    def _left(self, item: Item) -> float:
+        # Of the time that the call may take, from when it was first sent.
+        total = self.plan.call.timeout.total
+        return math.inf if total is None else total - (time.monotonic() - item.begun)
+
     async def _work(self, item: Item) -> None:
         task = asyncio.current_task()
         assert task is not None
@@ -260,16 +297,15 @@ class Engine:
             while True:
                 try:
                     response = await self._ask(item)
-                except _NeverStarted:
-                    self._give_up(item)
                 except Exception as error:  # a bad item never kills the run
                     self._failed(item, error)
                 else:
-                    self._answered(item, response)
-                if not self._pending or len(self._tasks) > self.limit() or not self._may_start():
+                    if response is not None:
+                        self._answered(item, response)
+                if len(self._tasks) > self.limit() or (following := self._next()) is None:
                     break
-                item = self._tasks[task] = self._pending.popleft()
-                self._tell_of_room()
+                item = self._tasks[task] = following
+                self._fill()
         except Exception as error:
             self.abort(error)
         except BaseException as error:
@@ -280,48 +316,49 @@ class Engine:
             self._fill()
             self._end_if_done()
 
-    async def _ask(self, item: Item) -> ChatCompletionsResponse:
+    async def _ask(self, item: Item) -> ChatCompletionsResponse | None:
+        # `None` if that was too fast: then the item waits for another turn.
         call = attrs.evolve(self.plan.call, body=item.body)
-        item.begun = time.monotonic()
-        while True:
-            if (seconds := self._seconds_to_wait(item)) > 0:
-                await self._pause(seconds)
-            try:
-                return await call.whole()
-            except AIStatsError as error:
-                if not is_throttle(error):
-                    raise
-                self.statistics.throttled += 1
-                left = _left(self.plan.call, item.begun)
-                if left <= 0 or not self.plan.passes(error):
-                    raise
-                if self.stopped is not None:
-                    raise _NeverStarted from None
-                item.earlier += error.attempts
-                if left < math.inf:
-                    call = attrs.evolve(call, timeout=attrs.evolve(call.timeout, total=left))
+        if item.throttle is None:
+            item.begun = time.monotonic()
+        else:
+            item.earlier += item.throttle.attempts
+            item.throttle = None
+            if (left := self._left(item)) < math.inf:
+                # Between its turn and here it may have run out, and no limit may be below 0.
+                call = attrs.evolve(call, timeout=attrs.evolve(call.timeout, total=max(left, 1e-3)))
+        try:
+            response = await call.whole()
+        except AIStatsError as error:
+            self._correct_pace(item, error.attempts)
+            if not is_throttle(error):
+                raise
+            self.statistics.throttled += 1
+            if self._left(item) <= self._limits.cooldown or not self.plan.passes(error):
+                raise
+            if self.stopped is None:
+                item.throttle = error
+                self._pending.appendleft(item)
+            elif not self.is_over:
+                self._give_up(item)
+            return None
+        return response
 
-    def _seconds_to_wait(self, item: Item) -> float:
-        # The limits wait for the end of a cooldown, too; but a run that is stopped meanwhile is not
-        # to send what waits there.
-        seconds = self._limits.cooldown
-        if self._pace is not None:
-            most = item.request.max_output_tokens if item.request and self.plan.tpm else None
-            item.estimate = estimated_tokens(item.body, most)
-            seconds = max(seconds, self._pace.wait(time.monotonic(), item.estimate))
-        return seconds
-
-    async def _pause(self, seconds: float) -> None:
-        with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(self._is_stopped.wait(), seconds)
-        if self.stopped is not None:
-            raise _NeverStarted
+    def _correct_pace(
+        self, item: Item, attempts: tuple[Attempt, ...], used: int | None = 0
+    ) -> None:
+        # Retries within the call were not waited for: those that come after it wait for longer.
+        if self._pace is None:
+            return
+        for _ in attempts[1:]:
+            self._pace.take(time.monotonic())
+        if used is not None:
+            self._pace.correct(item.estimate, used)
 
     def _answered(self, item: Item, response: ChatCompletionsResponse) -> None:
         self._is_probed = True
         used = self.statistics.add_answer(response)
-        if self._pace is not None:
-            self._pace.correct(item.estimate, used)
+        self._correct_pace(item, response.attempts, used or None)
         if self.plan.dedup:
             self._recent[item.hashed] = response
             if not self._keeps and len(self._recent) > _KEPT_FOR_DUPLICATES:
@@ -332,8 +369,6 @@ class Engine:
         if (reason := self._reason_to_stop(error)) is not None:
             self._break(reason, error)
         self._is_probed = True
-        if self._pace is not None:
-            self._pace.correct(item.estimate, 0)
         self._finish(item, error=error)
 
     def _break(self, reason: str, error: Exception) -> None:
@@ -376,7 +411,7 @@ class Engine:
         attempts, timing = item.earlier, Timing()
         if isinstance(told, ChatCompletionsResponse | AIStatsError):
             attempts, timing = attempts + told.attempts, told.timing
-        if item.earlier:
+        if item.earlier or item.throttle is not None:
             timing = attrs.evolve(timing, total=time.monotonic() - item.begun)
         for each in (item, *item.followers):
             outcome = Outcome(
@@ -395,7 +430,6 @@ class Engine:
                 self._note(each, outcome)
             self._count(outcome)
             self._hand_out(each, outcome)
-        self._fill()
         self._tell_of_room()
 
     def _count(self, outcome: Outcome) -> None:
@@ -483,7 +517,6 @@ class Engine:
             return
         self.stopped = reason
         self.failure = self.failure or error
-        self._is_stopped.set()
         while self._pending:
             self._give_up(self._pending.popleft())
         self.loop.call_soon(self._end_if_done)
@@ -543,8 +576,9 @@ class Engine:
         self.ready.extend(outcome for outcome in late if outcome is not None)
         self._early.clear()
         self.close_file()
-        if self._alarm is not None:
-            self._alarm.cancel()
+        for timer in (self._alarm, self._turn):
+            if timer is not None:
+                timer.cancel()
         self._recent.clear()
         self.ended.set()
         self.has_outcome.set()

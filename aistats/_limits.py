@@ -555,7 +555,7 @@ class Pace:
 
     def wait(self, now: float, tokens: float = 0) -> float:
         """
-        Seconds until the next request may be sent, which is counted from here on.
+        Seconds until the next request may be sent; 0.0 if it may be now.
 
         Args:
             now: The time, in seconds; never less than it was.
@@ -563,10 +563,23 @@ class Pace:
         """
         seconds = 0.0
         if self._requests is not None:
-            seconds = self._requests.take(now, 1)
+            seconds = self._requests.wait(now, 1)
         if self._tokens is not None:
-            seconds = max(seconds, self._tokens.take(now, tokens))
+            seconds = max(seconds, self._tokens.wait(now, tokens))
         return seconds
+
+    def take(self, now: float, tokens: float = 0) -> None:
+        """
+        Count a request that is sent. If its time had not come, those after it wait for longer.
+
+        Args:
+            now: The time, in seconds; never less than it was.
+            tokens: How many it is thought to take.
+        """
+        if self._requests is not None:
+            self._requests.take(now, 1)
+        if self._tokens is not None:
+            self._tokens.take(now, tokens)
 
     def correct(self, estimated: float, used: float) -> None:
         """
@@ -591,14 +604,19 @@ class _Bucket:
         self._level = self._capacity
         self._now: float | None = None
 
-    def take(self, now: float, amount: float) -> float:
-        amount = self.bounded(amount)
+    def wait(self, now: float, amount: float) -> float:
+        self._fill(now)
+        needed = min(self.bounded(amount), self._capacity) - self._level
+        return max(0.0, needed * 60 / self._per_minute)
+
+    def take(self, now: float, amount: float) -> None:
+        self._fill(now)
+        self._level -= self.bounded(amount)
+
+    def _fill(self, now: float) -> None:
         if self._now is not None:
             self.give((now - self._now) * self._per_minute / 60)
         self._now = now
-        needed = min(amount, self._capacity) - self._level
-        self._level -= amount
-        return max(0.0, needed * 60 / self._per_minute)
 
     def give(self, amount: float) -> None:
         self._level = min(self._capacity, self._level + amount)
@@ -608,9 +626,9 @@ class _Bucket:
         return min(amount, self._per_minute)
 
 
-def estimated_tokens(body: bytes, max_output_tokens: int | None = None) -> int:
+def estimated_tokens(body: bytes, *most: int | None) -> int:
     """
     About how many tokens a request takes: one for each four bytes of its *body*, and all that the
-    answer may have, where that is known.
+    answer may have, the greatest of *most*, where that is known.
     """
-    return len(body) // 4 + (max_output_tokens or 0)
+    return len(body) // 4 + max((each or 0 for each in most), default=0)

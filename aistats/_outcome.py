@@ -185,7 +185,8 @@ class Statistics:
 
     def add_answer(self, response: ChatCompletionsResponse) -> int:
         """
-        Count an answer that came over the network, and return how many tokens it took.
+        Count an answer that came over the network, and return how many tokens it took; 0 where it
+        does not say.
         """
         timing = response.timing
         seconds = timing.first_byte if timing.first_byte is not None else timing.total

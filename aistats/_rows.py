@@ -92,10 +92,13 @@ class Item:
     is_noted: bool = False
     """Whether its answer is in the checkpoint, under its key."""
     begun: float = 0.0
+    """When it was first sent."""
     estimate: int = 0
     """About how many tokens it takes."""
+    throttle: AIStatsError | None = None
+    """Why it was put back, until it is sent again."""
     earlier: tuple[Attempt, ...] = ()
-    """The tries after which it was put back."""
+    """The tries after which it was put back and sent again."""
     followers: list[Item] = attrs.field(factory=list["Item"])
     """Those with the same request, which get the same answer."""
 

@@ -870,14 +870,38 @@ def test_what_is_no_throttle(error: Exception):
 # -- a pace that the user sets --------------------------------------------------------------------
 
 
+def send(pace: Pace, now: float, tokens: float = 0) -> float:
+    """
+    When a request that would be sent *now* was sent, after it had waited for the *pace*.
+    """
+    now += pace.wait(now, tokens)
+    pace.take(now, tokens)
+    return now
+
+
 def test_requests_a_minute():
     """
     Requests are spaced evenly, after a second's worth at once.
     """
     pace = Pace(rpm=120)
+    sent = [0.0]
+    for _ in range(5):
+        sent.append(send(pace, sent[-1]))
 
-    assert [pace.wait(0.0) for _ in range(5)] == pytest.approx([0, 0, 0.5, 1.0, 1.5])
+    assert sent[1:] == pytest.approx([0, 0, 0.5, 1.0, 1.5])
     assert pace.wait(10.0) == 0
+
+
+def test_to_look_is_not_to_take():
+    """
+    However often one looks, the next request may be sent when it was; one more makes a debt.
+    """
+    pace = Pace(rpm=60)
+    assert [pace.wait(0.0) for _ in range(3)] == [0, 0, 0]
+    pace.take(0.0)
+    assert [pace.wait(0.5) for _ in range(3)] == pytest.approx([0.5] * 3)
+    pace.take(0.5)
+    assert pace.wait(0.5) == pytest.approx(1.5)
 
 
 def test_tokens_a_minute():
@@ -886,9 +910,9 @@ def test_tokens_a_minute():
     """
     pace = Pace(rpm=600, tpm=6000)
 
-    assert pace.wait(0.0, 50) == 0
-    assert pace.wait(0.0, 150) == pytest.approx(0.5)
-    assert pace.wait(0.0, 10) == pytest.approx(1.1)
+    assert send(pace, 0.0, 50) == 0
+    assert send(pace, 0.0, 150) == pytest.approx(0.5)
+    assert send(pace, 0.5, 10) == pytest.approx(1.1)
 
 
 def test_an_estimate_is_corrected():
@@ -896,11 +920,11 @@ def test_an_estimate_is_corrected():
     Tokens that weren't used are there for the next, and those that were used in excess are not.
     """
     pace = Pace(tpm=6000)
-    assert pace.wait(0.0, 1100) == 0
+    assert send(pace, 0.0, 1100) == 0
     pace.correct(1100, 100)
-    assert pace.wait(0.0, 100) == pytest.approx(1.0)
+    assert send(pace, 0.0, 100) == pytest.approx(1.0)
     pace.correct(100, 300)
-    assert pace.wait(0.0, 100) == pytest.approx(4.0)
+    assert send(pace, 1.0, 100) == pytest.approx(4.0)
 
 
 def test_no_limit_no_wait():
@@ -910,7 +934,7 @@ def test_no_limit_no_wait():
     pace = Pace()
     pace.correct(5, 6)
 
-    assert [pace.wait(0.0, 1e9) for _ in range(3)] == [0, 0, 0]
+    assert [send(pace, 0.0, 1e9) for _ in range(3)] == [0, 0, 0]
 
 
 def test_what_is_too_much_for_a_minute_waits_no_longer_than_one():
@@ -919,8 +943,8 @@ def test_what_is_too_much_for_a_minute_waits_no_longer_than_one():
     """
     pace = Pace(tpm=600)
 
-    assert pace.wait(0.0, 1e9) == 0
-    assert pace.wait(0.0, 10) == pytest.approx(60.0)
+    assert send(pace, 0.0, 1e9) == 0
+    assert send(pace, 0.0, 10) == pytest.approx(60.0)
 
 
 @quick
@@ -936,8 +960,8 @@ def test_no_minute_has_more_than_its_own(rate: float, asked: list[tuple[float, i
     now = 0.0
     sent: list[float] = []
     for pause, _ in asked:
-        now += pause
-        sent.append(now + pace.wait(now))
+        now = send(pace, now + pause)
+        sent.append(now)
 
     assert sent == sorted(sent)
     for begin in sent:
@@ -961,6 +985,7 @@ def test_tokens_are_estimated():
     """
     assert estimated_tokens(b"x" * 400) == 100
     assert estimated_tokens(b"x" * 400, 50) == 150
+    assert estimated_tokens(b"x" * 400, None, 50, 70) == 170
 
 
 # -- a client's calls -----------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import random
 import re
 import sys
 import threading
+import time
 import tracemalloc
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -666,6 +667,21 @@ async def test_throttles_have_an_end(caller: Caller, gateway: Gateway):
     assert run.stopped is None
 
 
+async def test_a_throttle_that_outlasts_the_call(caller: Caller, gateway: Gateway):
+    """
+    What would be held back for longer than the call may take fails at once, and is not sent again.
+    """
+    gateway.reply(completion("one"))
+    gateway.reply(error_body("rate_limited"), 429, {"Retry-After": "30"})
+    with anyio.fail_after(10):
+        run = await finish(caller, ["one", "two"], concurrency=1, timeout=5)
+
+    (outcome,) = run.errors
+    assert isinstance(outcome.error, aistats.RateLimitError)
+    assert [attempt.status for attempt in outcome.attempts] == [429]
+    assert (len(gateway.requests), run.stopped) == (2, None)
+
+
 class Faulty(Gateway):
     """
     A gateway of whose answers some are 429s, some resets and some cut, and which counts the others.
@@ -886,6 +902,43 @@ async def test_budget_of_time(caller: Caller, gateway: Gateway):
     assert run.stopped == "budget: 0.2 seconds are over"
 
 
+async def test_budget_of_those_that_wait_for_the_pace(caller: Caller, gateway: Gateway):
+    """
+    What waits for its turn is not started, either, once a budget is used up.
+    """
+    rows = [str(number) for number in range(30)]
+    budget = aistats.Budget(tokens=45)
+    run = await finish(caller, rows, concurrency=40, rpm=300, budget=budget)
+
+    assert 3 <= len(gateway.requests) <= 10  # five may go at once
+    assert run.stopped.startswith("budget")
+
+
+async def test_budget_of_those_that_were_too_fast(caller: Caller, gateway: Gateway):
+    """
+    What was put back is not sent again once a budget is used up, and is for a retry.
+    """
+    gate = Gate()
+    gateway.reply(completion("first"))
+    for _ in range(3):
+        gateway.reply(error_body("rate_limited"), 429, {"retry-after-ms": "100"}, before=gate)
+    rows = ["first", *"abcde"]
+    budget = aistats.Budget(tokens=45)
+    run = caller.client.map(rows, model=MODEL, concurrency=5, budget=budget)
+    async with anyio.create_task_group() as group:
+        group.start_soon(finished, run)
+        await auntil(lambda: len(gateway.requests) == 6)
+        gate.open()
+
+    assert len(gateway.requests) == 6
+    assert (len(run.outcomes), run.progress.throttled) == (3, 3)
+    assert run.stopped.startswith("budget")
+    assert (await finished(run.retry())).texts() == rows
+
+
+# -- a pace -------------------------------------------------------------------------------------
+
+
 async def test_pace(caller: Caller):
     """
     With `rpm` and `tpm` requests keep to the pace, and all of them are made.
@@ -893,6 +946,73 @@ async def test_pace(caller: Caller):
     run = await finish(caller, ["one", "two", "three"], rpm=600, tpm=600_000)
 
     assert run.texts() == ["one", "two", "three"]
+
+
+async def test_what_waits_is_not_under_way(caller: Caller, gateway: Gateway):
+    """
+    A request that waits for its turn is not under way, and is not sent after the run's end.
+    """
+    seen: list[aistats.Progress] = []
+    budget = aistats.Budget(seconds=0.3)
+    run = await finish(
+        caller, list("abcdef"), concurrency=6, rpm=60, budget=budget, progress=seen.append
+    )
+
+    assert max(progress.in_flight for progress in seen) <= 1
+    assert (len(gateway.requests), run.texts()) == (1, ["a", *[None] * 5])
+
+
+async def test_retries_count_for_the_pace(caller: Caller, gateway: Gateway):
+    """
+    What a call had to try again makes the next requests wait.
+    """
+    for _ in range(12):
+        gateway.reply(error_body(), 500)
+    policy = aistats.RetryPolicy(max_retries=12, base=0)
+    begun = time.monotonic()
+    run = await finish(caller, ["one", "two"], rpm=600, concurrency=1, max_retries=policy)
+
+    assert run.texts() == ["one", "two"]
+    assert time.monotonic() - begun > 0.3  # 13 at once were 3 too many, and the next is one more
+
+
+@pytest.mark.parametrize("name", ["max_output_tokens", "max_completion_tokens", "max_tokens"])
+async def test_the_pace_of_unknown_tokens(caller: Caller, gateway: Gateway, name: str):
+    """
+    An answer that doesn't say what it took counts as what it was allowed, by any of its names.
+    """
+    for _ in range(2):
+        gateway.reply(completion(usage=None))
+    begun = time.monotonic()
+    run = await finish(caller, ["one", "two"], tpm=60_000, **{name: 600})
+
+    assert run.errors == []
+    assert time.monotonic() - begun > 0.2
+
+
+async def test_a_throttle_takes_no_tokens(caller: Caller, gateway: Gateway):
+    """
+    What was too fast gives the tokens back that it was thought to take.
+    """
+    gateway.reply(error_body("rate_limited"), 429, SOON)
+    with anyio.fail_after(10):
+        run = await finish(caller, ["one"], tpm=600, max_output_tokens=500)
+
+    assert run.texts() == ["one"]
+
+
+async def test_the_wait_for_the_pace_is_not_the_call_s(caller: Caller, gateway: Gateway):
+    """
+    The time that a call may take begins when it is first sent.
+    """
+    rows = [f"row {number}" for number in range(18)]
+    for _ in rows[:-1]:
+        gateway.reply()
+    gateway.reply(error_body("rate_limited"), 429, SOON)
+    run = await finish(caller, rows, rpm=600, timeout=0.6)
+
+    assert run.errors == []
+    assert [attempt.status for attempt in run.outcomes[-1].attempts] == [429, 200]
 
 
 # -- once more ----------------------------------------------------------------------------------
@@ -1264,6 +1384,29 @@ def test_ctrl_c(how: str, gateway: Gateway, script: Callable[..., Script], tmp_p
     until(lambda: all(seen.disconnected for seen in gateway.requests[5:]))
     assert len(path.read_bytes().splitlines()) == 1 + 5
     assert path.read_bytes().endswith(b"\n")
+
+
+async def test_stopped_and_cancelled_at_once(gateway: Gateway):
+    """
+    A row that waits as the run is stopped and cancelled at once is given up once.
+    """
+    gateway.reply(completion("a"))
+    for _ in range(2):
+        gateway.reply(error_body("rate_limited"), 429, {"Retry-After": "30"})
+    async with aistats.AsyncClient(KEY, gateway.url) as client:
+        budget = aistats.Budget(seconds=1)
+        run = client.map(list("abc"), model=MODEL, concurrency=2, dedup=False, budget=budget)
+        begun = time.monotonic()
+        task = asyncio.create_task(finished(run))
+        await auntil(lambda: run.progress.throttled == 2)
+        asyncio.get_running_loop().call_at(begun + 1, task.cancel)
+        # So that both ring in one step of the loop.
+        time.sleep(begun + 1.2 - time.monotonic())  # noqa: ASYNC251
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+        assert [outcome.index for outcome in run.outcomes] == [0]
+        assert sorted(item.index for item in run._engine.unstarted) == [1, 2]
 
 
 async def test_a_loop_that_is_left(caller: Caller, gateway: Gateway, tmp_path: Path):
