@@ -71,6 +71,8 @@ class Engine:
         self.total: int | None = None
         self.statistics = Statistics()
         self.is_over = False
+        self.is_probed = False
+        """Whether the gateway has answered: until then one request is sent."""
         self.stopped: str | None = None
         self.failure: BaseException | None = None
         """What is raised once the outcomes are taken."""
@@ -100,7 +102,6 @@ class Engine:
         self._tasks: dict[asyncio.Task[None], Item] = {}
         self._leaders: dict[str, Item] = {}
         self._recent: OrderedDict[str, ChatCompletionsResponse] = OrderedDict()
-        self._is_probed = False
         self._no_more_rows = False
         self._submitted = self._delivered = 0
         self._next_position = 0
@@ -186,7 +187,7 @@ class Engine:
         """
         How many requests may be under way now; 1 until the first has been answered.
         """
-        if not self._is_probed:
+        if not self.is_probed:
             return 1
         return self._most if self.plan.concurrency != "auto" else self._limits.concurrency
 
@@ -196,11 +197,13 @@ class Engine:
         """
         self._submitted += 1
         if item.error is not None:
-            if not self._is_probed and _lacks_model(item.error):
+            if not self.is_probed and self._submitted == 1 and _lacks_model(item.error):
                 self._break(f"the first row makes no request: {item.error}", item.error)
             self._finish(item, error=item.error)
         elif (response := self._known(item)) is not None:
+            self.is_probed = True  # it was answered once
             self._finish(item, response, cached=True)
+            self._fill()
         elif self.plan.dedup and (leader := self._leaders.get(item.hashed)) is not None:
             leader.followers.append(item)
         elif self.stopped is not None or self.is_over:
@@ -356,7 +359,7 @@ class Engine:
             self._pace.correct(item.estimate, used)
 
     def _answered(self, item: Item, response: ChatCompletionsResponse) -> None:
-        self._is_probed = True
+        self.is_probed = True
         used = self.statistics.add_answer(response)
         self._correct_pace(item, response.attempts, used or None)
         if self.plan.dedup:
@@ -368,7 +371,8 @@ class Engine:
     def _failed(self, item: Item, error: Exception) -> None:
         if (reason := self._reason_to_stop(error)) is not None:
             self._break(reason, error)
-        self._is_probed = True
+        else:
+            self.is_probed = True
         self._finish(item, error=error)
 
     def _break(self, reason: str, error: Exception) -> None:
@@ -387,7 +391,7 @@ class Engine:
         told = error.attempts[-1].outcome if error.attempts else None
         is_elsewhere = isinstance(error, APIResponseError) or told == "unsent"
         is_refused = error.status in _REFUSED and not passes
-        if not self._is_probed and (is_refused or is_elsewhere):
+        if not self.is_probed and (is_refused or is_elsewhere):
             return f"the first request failed, and no more were sent: {error}"
         is_of_all = isinstance(error, AuthenticationError | PaymentRequiredError) and not passes
         is_permanent = isinstance(error, APIConnectionError) and error.is_permanent

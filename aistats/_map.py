@@ -189,6 +189,7 @@ class _AnyRun:
         engine = self._engine = Engine(
             self._plan, is_ordered=is_ordered, keep=keep, is_shared=is_shared
         )
+        engine.is_probed = self._source.is_probed
         if self._source.total is not None:
             engine.total = self._source.total - len(self._before)
         return engine
@@ -223,6 +224,7 @@ class _AnyRun:
         again += [(each.index, each.row, each.key) for each in engine.unstarted]
         self._source.again = deque(sorted([*again, *self._source.again], key=_index))
         engine.unstarted = []
+        self._source.is_probed = engine.is_probed
         return self._source, {outcome.index: outcome for outcome in outcomes if outcome.ok}
 
 

@@ -364,6 +364,8 @@ class Source:
         self.again: deque[Row] = deque()
         """Rows that are to be tried again; they come first."""
         self.next_index = 0
+        self.is_probed = False
+        """Whether the gateway has answered a run of them: then no single row speaks for all."""
         self.failed: str | None = None
         """What the rows themselves raised, in words: there may have been more of them."""
         self.total: int | None = None

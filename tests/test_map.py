@@ -338,6 +338,24 @@ async def test_no_model(caller: Caller, gateway: Gateway):
     assert gateway.requests == []
 
 
+async def test_a_later_row_without_a_model(caller: Caller, gateway: Gateway):
+    """
+    A later row that has no model is a fault of its own, even before the first one is answered.
+    """
+    gate = Gate()
+    gateway.reply(completion("first"), before=gate)
+    rows = [{"model": MODEL, "messages": f"row {number}"} for number in range(10)]
+    del rows[1]["model"]
+    run = caller.client.map(rows)
+    async with anyio.create_task_group() as group:
+        group.start_soon(finished, run)
+        await auntil(lambda: gate.reached.is_set() and run.progress.done == 1)
+        gate.open()
+
+    assert run.stopped is None
+    assert [outcome.index for outcome in run.errors] == [1]
+
+
 async def test_no_rows(caller: Caller):
     """
     A run of nothing is done, and its table is empty.
@@ -759,6 +777,37 @@ async def test_the_probe(
     assert caplog.messages == [f"the run was stopped: {run.stopped}"]
 
 
+async def test_a_retry_is_not_probed(caller: Caller, gateway: Gateway):
+    """
+    In a retry a row that is refused for good speaks for itself alone, even if it comes first.
+    """
+    gateway.reply(completion("row 0"))
+    gateway.reply(error_body("context_length_exceeded"), 400)
+    gateway.reply(error_body(), 500)
+    rows = [f"row {number}" for number in range(10)]
+    run = await finish(caller, rows, concurrency=1)
+    assert [outcome.index for outcome in run.errors] == [1, 2]
+
+    gateway.reply(error_body("context_length_exceeded"), 400)
+    again = await finished(run.retry())
+
+    assert again.stopped is None
+    assert again.texts() == ["row 0", None, *rows[2:]]
+
+
+async def test_a_retry_of_a_probe(caller: Caller, gateway: Gateway):
+    """
+    Where the first request was all that was sent, so it is in a retry.
+    """
+    for _ in range(2):
+        gateway.reply(error_body("not_found"), 404)
+    run = await finish(caller, ["one", "two", "three"])
+    again = await finished(run.retry())
+
+    assert again.stopped.startswith("the first request failed")
+    assert prompts_at(gateway) == ["one", "one"]
+
+
 async def test_nobody_there(connect: Callable[..., Caller]):
     """
     Where the first request reaches nobody, no others are tried.
@@ -1141,6 +1190,20 @@ async def test_resume(caller: Caller, gateway: Gateway, tmp_path: Path):
     assert again.outcomes[2].response == first.outcomes[2].response
     assert again.outcomes[2].attempts == first.outcomes[2].attempts
     assert again.usage.total_tokens == 6 * 15
+
+
+async def test_a_resumed_run_is_not_probed(caller: Caller, gateway: Gateway, tmp_path: Path):
+    """
+    After an answer that was noted, a row that is refused for good speaks for itself alone.
+    """
+    path = tmp_path / "run.jsonl"
+    await finish(caller, ["row 0"], checkpoint=path)
+    gateway.reply(error_body("context_length_exceeded"), 400)
+    rows = ["row 0", "too long", "row 2", "row 3"]
+    run = await finish(caller, rows, checkpoint=path)
+
+    assert run.stopped is None
+    assert [outcome.index for outcome in run.errors] == [1]
 
 
 async def test_a_changed_prompt(caller: Caller, gateway: Gateway, tmp_path: Path):
