@@ -134,7 +134,7 @@ class Engine:
 
     async def exchange(
         self,
-        items: list[Item],
+        items: deque[Item],
         *,
         taken: int,
         is_last: bool,
@@ -145,7 +145,7 @@ class Engine:
         What `Run` does in one hop: hand over rows, and wait for outcomes or for room.
 
         Args:
-            items: The next rows.
+            items: The next rows; each is taken off as it is submitted.
             taken: How many of the outcomes that it got before are done with.
             is_last: Whether there are no more rows.
             error: What the caller's iterator raised.
@@ -155,8 +155,8 @@ class Engine:
             The outcomes that are ready, for how many rows there is room, and whether that is all.
         """
         self.delivered(taken)
-        for item in items:
-            self.submit(item)
+        while items:
+            self.submit(items.popleft())
         if is_last and not self._no_more_rows:
             self.end_of_rows(error)
         end = math.inf if within is None else self.loop.time() + within

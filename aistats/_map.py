@@ -220,15 +220,15 @@ class _AnyRun:
         # What is to be tried again, and what is done. The iterator goes on where it was left.
         engine = self._finished()
         outcomes = self.outcomes
-        again = [(each.index, each.row, each.key) for each in outcomes if not each.ok]
-        again += [(each.index, each.row, each.key) for each in engine.unstarted]
+        again = [(each.row, each.index, each.key) for each in outcomes if not each.ok]
+        again += [(each.row, each.index, each.key) for each in engine.unstarted]
         self._source.again = deque(sorted([*again, *self._source.again], key=_index))
         engine.unstarted = []
         self._source.is_probed = engine.is_probed
         return self._source, {outcome.index: outcome for outcome in outcomes if outcome.ok}
 
 
-_index: Callable[[Row], int] = operator.itemgetter(0)
+_index: Callable[[Row], int] = operator.itemgetter(1)
 _index_of: Callable[[Outcome], int] = operator.attrgetter("index")
 
 
@@ -350,6 +350,7 @@ async def _feed(engine: Engine, plan: Plan, source: Source) -> None:
                 if pulled is None:
                     return
                 engine.submit(plan.item(position, pulled))
+                source.taken()
                 position += 1
             await asyncio.sleep(0)
     except Exception as raised:  # the caller's iterator did: what is under way is finished first
@@ -457,9 +458,9 @@ class Run(_AnyRun):
     def _batches(self, *, is_ordered: bool, keep: bool) -> Iterator[list[Outcome]]:
         self._check_new()
         display = display_for(self._plan.progress)
+        items: deque[Item] = deque()
         try:
             engine = self._run(functools.partial(self._begin, is_ordered=is_ordered, keep=keep))
-            items: list[Item] = []
             outcomes: list[Outcome] = []
             position, is_last, is_over, error = 0, False, False, None
             while not is_over:
@@ -477,7 +478,6 @@ class Run(_AnyRun):
                     display(engine.progress())
                 if outcomes:
                     yield outcomes
-                items = []
                 try:
                     end = time.monotonic() + _LONGEST_PULL
                     while len(items) < room and not is_last:
@@ -486,6 +486,7 @@ class Run(_AnyRun):
                             is_last = True
                         else:
                             items.append(self._plan.item(position, pulled))
+                            self._source.taken()
                             position += 1
                         if time.monotonic() > end:
                             break
@@ -499,6 +500,7 @@ class Run(_AnyRun):
             self._abandon("interrupted")
             raise
         finally:
+            self._source.give_back(items)  # those that were never handed over
             if display is not None:
                 display.close()
         if engine.failure is not None:

@@ -5,6 +5,7 @@ Where the rows of a run come from, and how they become requests.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import secrets
 from collections import Counter, deque
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 __all__ = ("Budget", "Item", "Plan", "Row", "Rows", "Source")
 
 Rows = Iterable[Any] | AsyncIterable[Any]
-Row = tuple[int, Any, str | None]  # its index, the row, its key if it had one
+Row = tuple[Any, int, str | None]  # the row, its index, its key if it had one
 
 _END: Final = object()
 
@@ -211,8 +212,8 @@ class Plan:
         """
         What a row becomes: a request, or the error that it is none.
         """
-        index, row, key = pulled
-        item = Item(position, index, row)
+        row, index, key = pulled
+        item = Item(position, index, row, key)
         try:
             asked = row if self.prompt is None else self.prompt(row)
             if (
@@ -223,7 +224,8 @@ class Plan:
                 item.request = build_request(self._request_of(row, asked), {}, stream=False)
                 item.body = item.request.body(stream=False, extra_body=self.extra_body)
                 item.hashed = request_hash(item.body)
-            item.key = self._key_of(item) if key is None else key
+            if key is None:
+                item.key = self._key_of(item)
         except Exception as error:  # whatever the caller's functions raise, others go on
             item.error = error
         return item
@@ -358,12 +360,16 @@ def _was_cut(error: AIStatsError) -> bool:
 class Source:
     """
     The rows that have not been started yet, each with its index.
+
+    A row that was pulled stays the next one until it is `taken`: whatever interrupts what is done
+    with it, it is there for a retry.
     """
 
     def __init__(self, rows: Rows) -> None:
         self.again: deque[Row] = deque()
-        """Rows that are to be tried again; they come first."""
+        """Rows that were pulled before; they come first."""
         self.next_index = 0
+        """How many rows are known: one more than the highest index of those taken."""
         self.is_probed = False
         """Whether the gateway has answered a run of them: then no single row speaks for all."""
         self.failed: str | None = None
@@ -393,6 +399,9 @@ class Source:
             )
         with contextlib.suppress(TypeError):
             self.total = len(several)
+        self._numbers = itertools.count()
+        if isinstance(self.iterator, Iterator):
+            self._numbered = zip(self.iterator, self._numbers, itertools.repeat(None), strict=False)
 
     @property
     def is_async(self) -> bool:
@@ -405,23 +414,33 @@ class Source:
         """
         The next row; `None` if there are no more.
         """
-        if self.again:
-            return self.again.popleft()
-        assert isinstance(self.iterator, Iterator)
-        return self._numbered(next(self.iterator, _END))
+        if not self.again:
+            # No Python runs between the iterator and this place, so no Ctrl-C comes between.
+            self.again.extend(itertools.islice(self._numbered, 1))
+        return self.again[0] if self.again else None
 
     async def apull(self) -> Row | None:
         """
         The same, where rows have to be awaited.
         """
-        if self.again:
-            return self.again.popleft()
-        assert isinstance(self.iterator, AsyncIterator)
-        return self._numbered(await anext(self.iterator, _END))
+        if not self.again:
+            assert isinstance(self.iterator, AsyncIterator)
+            row = await anext(self.iterator, _END)
+            if row is not _END:
+                self.again.append((row, next(self._numbers), None))
+        return self.again[0] if self.again else None
 
-    def _numbered(self, row: Any) -> Row | None:
-        if row is _END:
-            return None
-        index = self.next_index
-        self.next_index += 1
-        return index, row, None
+    def taken(self) -> None:
+        """
+        The row that was pulled last is done with.
+        """
+        self.next_index = max(self.next_index, self.again[0][1] + 1)
+        self.again.popleft()
+
+    def give_back(self, items: deque[Item]) -> None:
+        """
+        Make the rows of *items*, which were taken last, the next ones again.
+        """
+        if items and self.again and items[-1].index == self.again[0][1]:
+            items.pop()  # interrupted before it was taken
+        self.again.extendleft((item.row, item.index, item.key) for item in reversed(items))

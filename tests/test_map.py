@@ -1527,6 +1527,49 @@ async def test_a_client_that_is_closed(connect: Callable[..., Caller], gateway: 
     assert isinstance(errors[0], aistats.AIStatsError)
 
 
+@pytest.mark.parametrize("where", ["rows", "prompt"])
+async def test_nothing_is_lost_when_interrupted(caller: Caller, gateway: Gateway, where: str):
+    """
+    Rows that were pulled when a caller's function was interrupted are there for a retry.
+    """
+
+    class Stop(BaseException):
+        pass
+
+    class Rows:
+        number = -1
+
+        def __iter__(self) -> Iterator[str]:
+            return self
+
+        def __next__(self) -> str:
+            if where == "rows":
+                pause(self.number + 1)
+            if self.number == 39:
+                raise StopIteration
+            self.number += 1
+            return f"row {self.number}"
+
+    def pause(number: int) -> None:
+        nonlocal is_interrupted
+        if number == 33 and not is_interrupted:
+            is_interrupted = True
+            raise Stop
+
+    def prompt(row: str) -> str:
+        if where == "prompt":
+            pause(int(row[4:]))
+        return row
+
+    is_interrupted = False
+    run = caller.client.map(Rows(), model=MODEL, prompt=prompt, concurrency=40)
+    with pytest.raises(Stop):
+        await finished(run)
+    again = await finished(run.retry())
+
+    assert again.texts() == [f"row {number}" for number in range(40)]
+
+
 async def test_a_function_that_is_interrupted(caller: Caller, tmp_path: Path):
     """
     What a caller's function raises to end the program ends the run, and frees the file.
