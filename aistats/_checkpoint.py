@@ -16,7 +16,7 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, BinaryIO
 
 import attrs
@@ -63,13 +63,26 @@ class Checkpoint:
     Only where an answer stands is kept in memory, about 200 bytes for each; the answer is read when
     it is asked for. It can be used from any thread.
 
+    Args:
+        path: Where it is.
+        finds_own: Whether `find` knows what is added, too, and not only what was there before.
+        is_wanted: Asked before each line that is read; once it says no, the rest is not read, and
+            the file is only to be closed.
+
     Raises:
         ConfigurationError: The file can't be opened, somebody else writes to it, or it is no
             checkpoint.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        finds_own: bool = True,
+        is_wanted: Callable[[], bool] = lambda: True,
+    ) -> None:
         self.path = os.fspath(path)
+        self._finds_own = finds_own
         self._guard = threading.Lock()
         self._places: dict[bytes, tuple[int, int]] = {}
         try:
@@ -79,7 +92,7 @@ class Checkpoint:
             raise self._error(f"can't be opened: {error.strerror}") from None
         try:
             self._lock()
-            self._size = self._read()
+            self._size = self._read(is_wanted)
         except BaseException:
             self._file.close()
             raise
@@ -134,7 +147,7 @@ class Checkpoint:
             _log.warning("an answer is nested too deeply to be noted in %s", self.path)
             return
         place = self._append(line)
-        if place is not None and "response" in record:
+        if place is not None and "response" in record and self._finds_own:
             self._places[_place_of(key, hashed)] = place
 
     def close(self) -> None:
@@ -163,7 +176,7 @@ class Checkpoint:
             self._size += len(line)
             return place
 
-    def _read(self) -> int:
+    def _read(self, is_wanted: Callable[[], bool]) -> int:
         # Find the records, and cut off what a killed process left of its last line.
         self._file.seek(0)
         first = self._file.read(len(_HEADER))
@@ -178,6 +191,8 @@ class Checkpoint:
             )
         at = len(_HEADER)
         for line in _lines(self.path, at):
+            if not is_wanted():
+                break
             if not line.endswith(b"\n"):
                 _log.warning("the last line of %s was torn, and is cut off", self.path)
                 self._file.truncate(at)

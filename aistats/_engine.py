@@ -84,8 +84,12 @@ class Engine:
         self.has_outcome = asyncio.Event()
         self.has_room = self.has_outcome if is_shared else asyncio.Event()
         self.ended = asyncio.Event()
+        self.feeder: asyncio.Task[None] | None = None
+        """What submits the rows."""
+        self.is_pulling = False
+        """Whether the feeder waits for the caller's rows: only those can end that."""
         self.aides: list[asyncio.Task[None]] = []
-        """What runs beside it, and ends with it."""
+        """What else runs beside it, and ends with it."""
         self._is_ordered = is_ordered
         self._keeps = keep
         self._limits = plan.gateway.limits
@@ -122,14 +126,29 @@ class Engine:
             self._alarm = self.loop.call_later(float(seconds), self.stop, reason)
         try:
             if self.plan.checkpoint is not None:
-                await anyio.to_thread.run_sync(self._open_file, self.plan.checkpoint)
+                await self._open_checkpoint(self.plan.checkpoint)
+        except Exception as error:
+            self.abort(error)
+            raise
         except BaseException:
             self.abort()
             raise
 
+    async def _open_checkpoint(self, path: str | os.PathLike[str]) -> None:
+        # Whoever cancels this may want the file next, so the thread is waited for.
+        reading = asyncio.ensure_future(anyio.to_thread.run_sync(self._open_file, path))
+        try:
+            await asyncio.shield(reading)
+        except asyncio.CancelledError:
+            self.abort()
+            await asyncio.gather(reading, return_exceptions=True)
+            raise
+
     def _open_file(self, path: str | os.PathLike[str]) -> None:
-        self._checkpoint = Checkpoint(path)
-        if self.is_over:  # cancelled meanwhile
+        self._checkpoint = Checkpoint(
+            path, finds_own=self.plan.dedup, is_wanted=lambda: not self.is_over
+        )
+        if self.is_over:
             self._checkpoint.close()
 
     async def exchange(
@@ -196,7 +215,9 @@ class Engine:
         Take the next row, in order.
         """
         self._submitted += 1
-        if item.error is not None:
+        if self.stopped is not None or self.is_over:
+            self._give_up(item)
+        elif item.error is not None:
             if not self.is_probed and self._submitted == 1 and _lacks_model(item.error):
                 self._break(f"the first row makes no request: {item.error}", item.error)
             self._finish(item, error=item.error)
@@ -206,8 +227,6 @@ class Engine:
             self._fill()
         elif self.plan.dedup and (leader := self._leaders.get(item.hashed)) is not None:
             leader.followers.append(item)
-        elif self.stopped is not None or self.is_over:
-            self._give_up(item)
         else:
             if self.plan.dedup:
                 self._leaders[item.hashed] = item
@@ -369,7 +388,11 @@ class Engine:
         self._finish(item, response)
 
     def _failed(self, item: Item, error: Exception) -> None:
-        if (reason := self._reason_to_stop(error)) is not None:
+        try:
+            reason = self._reason_to_stop(error)
+        except Exception as raised:  # the caller's `retry_if` did
+            error, reason = raised, None
+        if reason is not None:
             self._break(reason, error)
         else:
             self.is_probed = True
@@ -410,13 +433,14 @@ class Engine:
         # The item has its response or its error, and so have those that waited for it.
         if self.is_over:
             return
-        self._leaders.pop(item.hashed, None)
+        self._lead_no_more(item)
         told = response or error
         attempts, timing = item.earlier, Timing()
         if isinstance(told, ChatCompletionsResponse | AIStatsError):
             attempts, timing = attempts + told.attempts, told.timing
         if item.earlier or item.throttle is not None:
             timing = attrs.evolve(timing, total=time.monotonic() - item.begun)
+        noted: set[str | None] = set()
         for each in (item, *item.followers):
             outcome = Outcome(
                 each.index,
@@ -427,11 +451,12 @@ class Engine:
                 error,
                 attempts,
                 timing,
-                cached or each is not item,
+                cached or (each is not item and error is None),
             )
             # What is written is written before anybody can know of it.
-            if self._checkpoint is not None and (each is item or each.key != item.key):
+            if self._checkpoint is not None and each.key not in noted:
                 self._note(each, outcome)
+                noted.add(each.key)
             self._count(outcome)
             self._hand_out(each, outcome)
         self._tell_of_room()
@@ -456,11 +481,15 @@ class Engine:
 
     def _give_up(self, item: Item) -> None:
         # A row that was never started has no outcome.
-        self._leaders.pop(item.hashed, None)
+        self._lead_no_more(item)
         for each in (item, *item.followers):
             self.unstarted.append(each)
             self._hand_out(each, None)
         item.followers = []
+
+    def _lead_no_more(self, item: Item) -> None:
+        if self._leaders.get(item.hashed) is item:
+            del self._leaders[item.hashed]
 
     def _hand_out(self, item: Item, outcome: Outcome | None) -> None:
         if self._keeps or outcome is None:
@@ -517,10 +546,10 @@ class Engine:
         """
         Start no more requests. Those under way are finished.
         """
+        self.failure = self.failure or error
         if self.stopped is not None:
             return
         self.stopped = reason
-        self.failure = self.failure or error
         while self._pending:
             self._give_up(self._pending.popleft())
         self.loop.call_soon(self._end_if_done)
@@ -535,11 +564,11 @@ class Engine:
         self.stopped = self.stopped or reason
         while self._pending:
             self._give_up(self._pending.popleft())
-        for item in self._tasks.values():
+        for task, item in self._tasks.items():
             self._give_up(item)
-        for task in self._tasks:
             if task is not asyncio.current_task(self.loop):
                 task.cancel()
+        self._tasks.clear()
         self._end()
 
     async def abort_and_wait(self, reason: str = "interrupted") -> None:
@@ -575,6 +604,8 @@ class Engine:
         if self.is_over:
             return
         self.is_over = True
+        if self.statistics.done == self.total:
+            self.stopped = None  # it was too late to stop anything
         # What comes after a row that was never started has waited for it in vain.
         late = (outcome for _, outcome in sorted(self._early.items()))
         self.ready.extend(outcome for outcome in late if outcome is not None)
@@ -586,14 +617,16 @@ class Engine:
         self._recent.clear()
         self.ended.set()
         self.has_outcome.set()
-        if self.aides and self.aides[0] is not asyncio.current_task(self.loop):
-            self.aides[0].cancel()  # it may wait for a row that nobody asks for any more
+        self.has_room.set()  # the feeder sees that it is over
 
     async def settled(self) -> None:
         """
         It has ended, and what ran beside it has, too.
         """
-        await asyncio.gather(*self.aides, return_exceptions=True)
+        aides = list(self.aides)
+        if self.feeder is not None and not self.is_pulling:
+            aides.append(self.feeder)
+        await asyncio.gather(*aides, return_exceptions=True)
 
     def progress(self) -> Progress:
         """

@@ -59,6 +59,7 @@ class _AnyRun:
         self._before = dict(before or {})  # outcomes of an earlier run, of which this is a retry
         self._engine: Engine | None = None
         self._keeps = False
+        self._is_retried = False
 
     @property
     def stopped(self) -> str | None:
@@ -82,7 +83,13 @@ class _AnyRun:
         """
         if self._engine is not None:
             return self._engine.progress()
-        return Statistics().snapshot(self._source.total, 0, self._plan.gateway.limits.concurrency)
+        return Statistics().snapshot(self._total, 0, self._plan.gateway.limits.concurrency)
+
+    @property
+    def _total(self) -> int | None:
+        # How many rows this run has, where that is known.
+        total = self._source.total
+        return None if total is None else total - len(self._before)
 
     @property
     def usage(self) -> Usage:
@@ -172,7 +179,7 @@ class _AnyRun:
     def __repr__(self) -> str:
         numbers = self._statistics()
         state = "done" if self.is_done else "new" if self._engine is None else "under way"
-        total = "" if self._source.total is None else f" of {self._source.total}"
+        total = "" if self._total is None else f" of {self._total}"
         stopped = "" if self.stopped is None else f", stopped={self.stopped!r}"
         return (
             f"<{type(self).__name__} {state}: {numbers.done}{total}, {numbers.failed} failed, "
@@ -184,14 +191,14 @@ class _AnyRun:
         return run_html(self.progress, self.stopped, self.usage, outcomes)
 
     def _new_engine(self, *, is_ordered: bool, keep: bool, is_shared: bool) -> Engine:
-        # On the loop. A run is done once, and what it needs is there from then on.
+        # On the loop, where nobody else can begin it meanwhile.
+        self._check_new()
         self._keeps = keep
         engine = self._engine = Engine(
             self._plan, is_ordered=is_ordered, keep=keep, is_shared=is_shared
         )
         engine.is_probed = self._source.is_probed
-        if self._source.total is not None:
-            engine.total = self._source.total - len(self._before)
+        engine.total = self._total
         return engine
 
     def _check_new(self) -> None:
@@ -218,7 +225,12 @@ class _AnyRun:
 
     def _rest(self) -> tuple[Source, dict[int, Outcome]]:
         # What is to be tried again, and what is done. The iterator goes on where it was left.
+        if self._is_retried:
+            raise ConfigurationError(
+                "What was left of this run is for the run that retry() gave; retry that one."
+            )
         engine = self._finished()
+        self._is_retried = True
         outcomes = self.outcomes
         again = [(each.row, each.index, each.key) for each in outcomes if not each.ok]
         again += [(each.row, each.index, each.key) for each in engine.unstarted]
@@ -263,7 +275,7 @@ class AsyncRun(_AnyRun):
         Its outcomes are those of all rows, the earlier answers among them; its numbers are its own.
 
         Raises:
-            ConfigurationError: This one's outcomes were not kept.
+            ConfigurationError: This one's outcomes were not kept, or it was retried before.
         """
         return AsyncRun(self._plan, *self._rest())
 
@@ -272,7 +284,7 @@ class AsyncRun(_AnyRun):
 
     async def _all(self) -> Self:
         engine = self._engine
-        if engine is None or not (self._keeps and engine.is_over):
+        if engine is None or not self._keeps:
             engine = await self._begin(is_ordered=True, keep=True)
         try:
             await engine.ended.wait()
@@ -289,7 +301,7 @@ class AsyncRun(_AnyRun):
         engine = self._new_engine(is_ordered=is_ordered, keep=keep, is_shared=False)
         await engine.open()
         display = display_for(self._plan.progress)
-        engine.aides = [engine.loop.create_task(_feed(engine, self._plan, self._source))]
+        engine.feeder = engine.loop.create_task(_feed(engine, self._plan, self._source))
         if display is not None:
             engine.aides.append(engine.loop.create_task(_show(engine, display)))
         elif in_notebook():
@@ -339,16 +351,23 @@ async def _feed(engine: Engine, plan: Plan, source: Source) -> None:
     position = 0
     error: Exception | None = None
     try:
-        while engine.stopped is None:
+        while engine.stopped is None and not engine.is_over:
             if not engine.room():
                 engine.has_room.clear()
                 await engine.has_room.wait()
                 continue
             end = time.monotonic() + _LONGEST_PULL
             while engine.room() and time.monotonic() < end:
-                pulled = await source.apull() if source.is_async else source.pull()
+                if source.is_async:
+                    engine.is_pulling = True
+                    pulled = await source.apull()
+                    engine.is_pulling = False
+                else:
+                    pulled = source.pull()
                 if pulled is None:
                     return
+                if engine.stopped is not None:
+                    break  # meanwhile; the row is there for a retry
                 engine.submit(plan.item(position, pulled))
                 source.taken()
                 position += 1
@@ -410,6 +429,7 @@ class Run(_AnyRun):
         if self._source.is_async:
             raise ConfigurationError("rows is an async iterator, which needs an AsyncClient.")
         self._run = run
+        self._waiter = threading.RLock()
 
     def __iter__(self) -> Iterator[Outcome]:
         for outcomes in self._batches(is_ordered=True, keep=False):
@@ -431,11 +451,12 @@ class Run(_AnyRun):
                 the first outcome's error: an `AIStatsError`, or what *prompt*, *request* or *key*
                 raised.
         """
-        if self._engine is None or not (self._keeps and self._engine.is_over):
-            for _ in self._batches(is_ordered=True, keep=True):
-                pass
-        elif self._engine.failure is not None:
-            raise self._engine.failure
+        with self._waiter:  # another thread may be at it
+            if self._engine is None or not (self._keeps and self._engine.is_over):
+                for _ in self._batches(is_ordered=True, keep=True):
+                    pass
+            elif self._engine.failure is not None:
+                raise self._engine.failure
         return self
 
     def retry(self) -> Run:
@@ -445,14 +466,15 @@ class Run(_AnyRun):
         Its outcomes are those of all rows, the earlier answers among them; its numbers are its own.
 
         Raises:
-            ConfigurationError: This one's outcomes were not kept.
+            ConfigurationError: This one's outcomes were not kept, or it was retried before.
         """
         source, before = self._rest()
         return Run(self._plan, source, self._run, before)
 
     def _finished(self) -> Engine:
-        if self._engine is None:
-            self.wait()
+        with self._waiter:
+            if self._engine is None:
+                self.wait()
         return self._kept()
 
     def _batches(self, *, is_ordered: bool, keep: bool) -> Iterator[list[Outcome]]:

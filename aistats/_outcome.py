@@ -181,7 +181,7 @@ class Statistics:
         self._sum = self._max = 0.0
         self._answers = 0
         self._latencies: dict[int, int] = {}  # by their logarithm, in steps of 2 %
-        self._lately: deque[tuple[float, int, int]] = deque(maxlen=50)
+        self._lately: deque[tuple[float, int, int]] = deque([(self.begun, 0, 0)], maxlen=50)
 
     def add_answer(self, response: ChatCompletionsResponse) -> int:
         """
@@ -256,10 +256,10 @@ class Statistics:
         The numbers now, as a user reads them.
         """
         now = time.monotonic()
-        then, done, tokens = self._lately[0] if self._lately else (self.begun, 0, 0)
+        then, done, tokens = self._lately[0]
         seconds = max(now - then, 1e-6)
         rate = (self.done - done) / seconds
-        if not self._lately or now - self._lately[-1][0] >= TICK:
+        if now - self._lately[-1][0] >= TICK:
             self._lately.append((now, self.done, self.tokens))
         latency = self.latency()
         left = None if total is None else max(0, total - self.done)

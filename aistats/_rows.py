@@ -4,6 +4,7 @@ Where the rows of a run come from, and how they become requests.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import itertools
 import os
@@ -400,6 +401,8 @@ class Source:
         with contextlib.suppress(TypeError):
             self.total = len(several)
         self._numbers = itertools.count()
+        # An earlier run, which has ended, may still wait for the next row.
+        self._pulling = asyncio.Lock()
         if isinstance(self.iterator, Iterator):
             self._numbered = zip(self.iterator, self._numbers, itertools.repeat(None), strict=False)
 
@@ -425,9 +428,10 @@ class Source:
         """
         if not self.again:
             assert isinstance(self.iterator, AsyncIterator)
-            row = await anext(self.iterator, _END)
-            if row is not _END:
-                self.again.append((row, next(self._numbers), None))
+            async with self._pulling:
+                row = await anext(self.iterator, _END)
+                if row is not _END:
+                    self.again.append((row, next(self._numbers), None))
         return self.again[0] if self.again else None
 
     def taken(self) -> None:

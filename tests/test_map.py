@@ -1160,10 +1160,10 @@ async def test_repr(caller: Caller, gateway: Gateway):
     """
     gateway.reply(completion("a secret answer"))
     gateway.reply(error_body("unauthorised"), 401)
-    run = await finish(caller, ["one", "two"], concurrency=1)
+    run = await finish(caller, ["one", "two", "three"], concurrency=1)
 
     assert re.fullmatch(
-        r"<(Async)?Run done: 2 of 2, 1 failed, 0 cached, stopped='401 .*'>", repr(run)
+        r"<(Async)?Run done: 2 of 3, 1 failed, 0 cached, stopped='401 .*'>", repr(run)
     )
     assert "secret" not in repr(run.outcomes)
 
@@ -1645,3 +1645,266 @@ async def test_an_error_of_the_key_is_named(caller: Caller, gateway: Gateway):
         run.outcomes[0].unwrap()
     assert KEY not in repr(run.outcomes) + str(run.stopped)
     assert isinstance(run.outcomes[0], Outcome)
+
+
+# -- runs that end in a bad moment --------------------------------------------------------------
+
+
+class Stop(BaseException):
+    """
+    What ends a program, as Ctrl-C does.
+    """
+
+
+async def test_rows_that_are_awaited_outlive_a_stop(gateway: Gateway):
+    """
+    A run that stops while it waits for a row ends at once, and the rows go on where they were.
+    """
+    more = asyncio.Event()
+
+    async def rows() -> AsyncIterator[str]:
+        yield "row 0"
+        await more.wait()
+        for number in range(1, 5):
+            yield f"row {number}"
+
+    gateway.reply(error_body("unauthorised"), 401)
+    async with aistats.AsyncClient(KEY, gateway.url) as client:
+        run = client.map(rows(), model=MODEL)
+        with anyio.fail_after(5):
+            await run
+        assert run.stopped is not None
+        # The first one's wait for a row is not over yet.
+        again = asyncio.ensure_future(finished(run.retry()))
+        await auntil(lambda: len(gateway.requests) == 2)
+        more.set()
+
+        assert (await again).texts() == [f"row {number}" for number in range(5)]
+
+
+async def test_a_run_is_retried_once(caller: Caller, gateway: Gateway):
+    """
+    What is left of a run belongs to one other run.
+    """
+    gateway.reply(error_body("busy"), 500)
+    run = await finish(caller, ["one", "two"])
+    again = run.retry()
+    with pytest.raises(ConfigurationError, match="retry that one"):
+        run.retry()
+
+    assert (await finished(again)).texts() == ["one", "two"]
+    assert len(gateway.requests) == 3
+
+
+async def test_a_retry_of_nothing(caller: Caller, gateway: Gateway):
+    """
+    A retry of a run in which all went well is done with nothing, and has its answers.
+    """
+    run = await finish(caller, ["one", "two"])
+    again = run.retry()
+    assert (again.progress.done, again.progress.total) == (0, 0)
+    await finished(again)
+
+    assert (again.progress.done, again.progress.total) == (0, 0)
+    assert again.texts() == ["one", "two"]
+    assert len(gateway.requests) == 2
+
+
+def test_a_row_that_fails_as_the_run_ends(gateway: Gateway):
+    """
+    A row whose prompt raises once the run is over is there for a retry.
+    """
+    gateway.reply(error_body("unauthorised"), 401)
+
+    def prompt(row: int) -> str:
+        if row == 2:
+            until(lambda: run.is_done)
+            raise ValueError("It makes no prompt.")
+        return str(row)
+
+    with aistats.Client(KEY, gateway.url) as client:
+        run = client.map([0, 1, 2, 3], model=MODEL, prompt=prompt)
+        assert [outcome.index for outcome in run.outcomes] == [0]
+        again = run.retry().wait()
+
+    assert again.texts() == ["0", "1", None, "3"]
+    assert [type(outcome.error) for outcome in again.errors] == [ValueError]
+
+
+async def test_an_error_after_a_stop_is_raised(caller: Caller, gateway: Gateway):
+    """
+    With `on_error="raise"` an error is raised even if a budget has stopped the run before.
+    """
+    gate = Gate()
+    gateway.reply(completion(usage={"total_tokens": 0}))
+    gateway.reply(completion(usage={"total_tokens": 15}))
+    gateway.reply(error_body("busy"), 500, before=gate)
+    budget = aistats.Budget(tokens=10)
+    rows = [f"row {number}" for number in range(9)]
+    run = caller.client.map(rows, model=MODEL, concurrency=2, budget=budget, on_error="raise")
+    task = asyncio.ensure_future(finished(run))
+    await auntil(lambda: run.stopped)
+    gate.open()
+
+    with pytest.raises(aistats.InternalServerError):
+        await task
+
+
+async def test_two_wait_for_one_run(caller: Caller, gateway: Gateway):
+    """
+    Whoever asks for a run that is under way waits for the same end.
+    """
+    gate = Gate()
+    gateway.reply(before=gate)
+    run = caller.client.map(["one", "two"], model=MODEL)
+    tasks = [asyncio.ensure_future(finished(run)) for _ in range(3)]
+    await auntil(gate.reached.is_set)
+    if isinstance(run, aistats.Run):
+        tasks.append(asyncio.ensure_future(in_thread(run.retry)))
+    gate.open()
+
+    for result in await asyncio.gather(*tasks):
+        assert len((await finished(result)).texts()) == 2
+    assert len(gateway.requests) == 2
+
+
+async def test_nothing_is_in_flight_after_the_end(gateway: Gateway):
+    """
+    A request whose task is cancelled before its first step is not under way any more.
+    """
+
+    def prompt(row: str) -> str:
+        if row == "two":
+            raise Stop
+        return row
+
+    async with aistats.AsyncClient(KEY, gateway.url) as client:
+        run = client.map(["one", "two"], model=MODEL, prompt=prompt)
+        with pytest.raises(Stop):
+            await run
+        assert run.progress.in_flight == 0
+
+
+async def test_too_late_to_stop(caller: Caller, gateway: Gateway):
+    """
+    A run whose last row is done was not stopped, even if its budget ended meanwhile.
+    """
+    gate = Gate()
+    gateway.reply(before=gate)
+    run = caller.client.map(["one"], model=MODEL, budget=aistats.Budget(seconds=0.01))
+    task = asyncio.ensure_future(finished(run))
+    await auntil(lambda: run.stopped)
+    gate.open()
+    await task
+
+    assert run.stopped is None
+    assert run.texts() == ["Hello there"]
+
+
+async def test_cancelled_while_the_checkpoint_is_read(gateway: Gateway, tmp_path: Path):
+    """
+    A run that is cancelled as it reads its checkpoint leaves the file to the next one.
+    """
+    path = tmp_path / "run.jsonl"
+    line = json.dumps({"key": "k", "index": 0, "response": completion("x" * 500)}).encode()
+    path.write_bytes(b'{"aistats_checkpoint":1}\n' + (line + b"\n") * 50_000)
+    async with aistats.AsyncClient(KEY, gateway.url) as client:
+        run = client.map(["one"], model=MODEL, checkpoint=path)
+        task = asyncio.ensure_future(finished(run))
+        await auntil(lambda: repr(run).startswith("<AsyncRun under way"))
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+        assert (await client.map(["one"], model=MODEL, checkpoint=path)).texts() == ["one"]
+
+
+async def test_a_checkpoint_that_cannot_be_opened(caller: Caller, tmp_path: Path):
+    """
+    Whoever asks again is told again.
+    """
+    run = caller.client.map(["one"], model=MODEL, checkpoint=tmp_path)
+    for _ in range(2):
+        with pytest.raises(ConfigurationError, match="can't be opened"):
+            await finished(run)
+
+
+async def test_the_rate_is_there_at_any_time(caller: Caller):
+    """
+    Progress that is read twice in a row has its rate each time.
+    """
+    run = await finish(caller, ["one", "two"])
+    rates = [run.progress.requests_per_second for _ in range(3)]
+
+    assert all(rates), rates
+
+
+async def test_a_policy_that_fails(caller: Caller, gateway: Gateway):
+    """
+    What the caller's `retry_if` raises is the error of the row, and the others go on.
+    """
+
+    def retry_if(error: aistats.AIStatsError) -> bool:
+        raise ValueError("It can't decide.")
+
+    gateway.reply(error_body("busy"), 500)
+    policy = aistats.RetryPolicy(max_retries=0, retry_if=retry_if)
+    run = await finish(caller, ["one", "two"], max_retries=policy, concurrency=1)
+
+    assert [type(outcome.error) for outcome in run.outcomes] == [ValueError, type(None)]
+
+
+async def test_a_row_without_a_key_among_duplicates(caller: Caller, gateway: Gateway):
+    """
+    A row whose key can't be made is no row that others wait for.
+    """
+    gate = Gate()
+    gateway.reply(before=gate)
+    pulled: list[int] = []
+
+    def rows() -> Iterator[int]:
+        for number in range(4):
+            pulled.append(number)
+            yield number
+
+    def key(row: int) -> str:
+        return f"{10 // (row - 1)}"
+
+    run = caller.client.map(rows(), model=MODEL, prompt=lambda _: "same", key=key)
+    task = asyncio.ensure_future(finished(run))
+    await auntil(lambda: len(pulled) == 4 and run.progress.done)
+    gate.open()
+    await task
+
+    assert [outcome.ok for outcome in run.outcomes] == [True, False, True, True]
+    assert len(gateway.requests) == 1
+
+
+async def test_what_duplicates_note(caller: Caller, gateway: Gateway, tmp_path: Path):
+    """
+    Duplicates with one key have one line in the checkpoint, and a failure of all is no answer.
+    """
+    path = tmp_path / "run.jsonl"
+    keys = ["first", "other", "other", "other"]
+    options = {"prompt": lambda _: "same", "key": lambda row: row, "checkpoint": path}
+    gateway.reply(error_body("busy"), 500)
+    failed = await finish(caller, keys, **options)
+    lines = path.read_text().splitlines()[1:]
+
+    assert [json.loads(line)["key"] for line in lines] == ["first", "other"]
+    assert [outcome.cached for outcome in failed.outcomes] == [False] * 4
+    assert failed.progress.cached == 0
+
+
+async def test_no_duplicates(caller: Caller, gateway: Gateway, tmp_path: Path):
+    """
+    With `dedup=False` a run asks for each row, whatever it has noted itself, and for none again.
+    """
+    path = tmp_path / "run.jsonl"
+    options = {"key": lambda _: "one key", "checkpoint": path, "dedup": False, "concurrency": 1}
+    await finish(caller, ["same"] * 10, **options)
+    assert len(gateway.requests) == 10
+    again = await finish(caller, ["same"] * 10, **options)
+
+    assert [outcome.cached for outcome in again.outcomes] == [True] * 10
+    assert len(gateway.requests) == 10
