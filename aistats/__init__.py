@@ -60,6 +60,7 @@ from ._timeout import Timeout
 from ._version import __version__
 
 if typing.TYPE_CHECKING:
+    from . import types as types
     from ._limits import Limits
     from ._local import local
     from ._map import AsyncRun, Run
@@ -137,6 +138,8 @@ _LATER = {
 
 
 def __getattr__(name: str) -> typing.Any:
+    if name == "types":
+        return importlib.import_module(".types", __name__)  # which sets it here
     if name not in _LATER:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     globals()[name] = getattr(importlib.import_module(f".{_LATER[name]}", __name__), name)
@@ -144,7 +147,7 @@ def __getattr__(name: str) -> typing.Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LATER})
+    return sorted({*globals(), *_LATER, "types"})
 
 
 # What users see in reprs and tracebacks is where they import it from.

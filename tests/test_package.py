@@ -9,6 +9,7 @@ import importlib
 import importlib.metadata
 import inspect
 import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -240,6 +241,23 @@ def test_star():
     exec("from aistats import *", namespace)
 
     assert namespace.keys() >= set(aistats.__all__)
+
+
+def test_types_are_loaded_later():
+    """
+    `aistats.types` is there without an import of its own, and is loaded when it is asked for.
+    """
+    code = """
+import sys, aistats
+assert "aistats.types" not in sys.modules
+assert "types" in dir(aistats)
+print(aistats.types.MessageParam is not None, sys.modules["aistats.types"] is aistats.types)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=True, stdout=subprocess.PIPE, text=True
+    )
+
+    assert done.stdout.split() == ["True", "True"]
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -379,7 +379,7 @@ OBJECTS = {
 # What only one class of errors has, the name of a file, and modules that import alone loads.
 ELSEWHERE = {
     *(("error", "faults"), ("chat", "completions")),
-    *(("aistats", "dask"), ("aistats", "ray"), ("aistats", "types")),
+    *(("aistats", "dask"), ("aistats", "ray")),
 }
 
 

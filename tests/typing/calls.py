@@ -7,6 +7,7 @@ complain of a line that says so without need.
 
 from __future__ import annotations
 
+import aistats
 from aistats import (
     AsyncClient,
     AsyncStream,
@@ -87,6 +88,14 @@ def messages_of_every_kind(client: Client, response: ChatCompletionsResponse) ->
     history = [{"role": "user", "content": "hi"}]
     client.generate_text(model="m", messages=[*history, response.message])
     client.generate_text(model="m", messages=(response.message,))
+
+
+def types_without_an_import_of_their_own(client: Client) -> None:
+    """
+    `aistats.types` is known with the package.
+    """
+    messages: list[aistats.types.MessageParam] = [{"role": "user", "content": "hi"}]
+    client.generate_text(model="m", messages=messages)
 
 
 def tools_and_formats(client: Client) -> None:
