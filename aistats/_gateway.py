@@ -61,6 +61,7 @@ _SHORTEST_KEY = 8  # characters; local servers take "none" or "x"
 _MOST_COMMENTS = 10_000  # before a stream's first event
 _DEFAULT_BASE_URL = "https://api.phaseo.app/v1"
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # a token: RFC 9110, section 5.1
+_KEY = re.compile(r"[!-~]+")
 
 _log = logging.getLogger("aistats")
 
@@ -104,7 +105,7 @@ class Gateway:
 
         key, api_key = [api_key], None  # so that no traceback shows it
         self._authorization = _Secret.of(key.pop())
-        self._session = session
+        self._session = _checked_session(session)
         self.base_url = _checked_base_url(
             base_url or os.environ.get("AI_STATS_BASE_URL") or _DEFAULT_BASE_URL
         )
@@ -125,7 +126,7 @@ class Gateway:
             self.base_url,
             {"Authorization": self._authorization.value, **self.public_headers},
             max_connections=max_connections,
-            ssl_context=ssl_context,
+            ssl_context=_checked_ssl_context(ssl_context),
             session=session,
         )
         self._settings = {
@@ -488,25 +489,49 @@ class _Secret:
         return self.value.removeprefix("Bearer ")
 
     @classmethod
-    def of(cls, key: str | None) -> _Secret:
+    def of(cls, key: Any) -> _Secret:
         """
         For *key*, or else for the environment's.
 
         Raises:
             ConfigurationError: There is none, or it can't be a header's value.
         """
+        wrong = None if key is None or isinstance(key, str) else type(key).__name__
         secret = cls(f"Bearer {key if key is not None else os.environ.get('AI_STATS_API_KEY', '')}")
         key = None  # so that no traceback shows it
+        if wrong is not None:
+            raise ConfigurationError(f"api_key must be a string; not {wrong}")
         if not secret.key:
             raise ConfigurationError(
                 "There is no API key. Set AI_STATS_API_KEY in the environment, or pass api_key=."
             )
-        if not _is_header_value(secret.value) or secret.key != secret.key.strip():
+        if not _KEY.fullmatch(secret.key):
             raise ConfigurationError(
-                "The API key has a line break, a space or another character that can't be in a "
-                "header; nothing was sent."
+                "The API key has a line break, a space or another character that can't be in it: "
+                "only ASCII's letters, digits and signs can; nothing was sent."
             )
         return secret
+
+
+def _checked_session(session: Any) -> Any:
+    # aiohttp itself is the transport's; what stands in for its session in tests is good, too.
+    if session is not None and (
+        isinstance(session, type) or not hasattr(session, "post") or not hasattr(session, "closed")
+    ):
+        kind = type(session).__name__
+        raise ConfigurationError(f"session must be an aiohttp.ClientSession, or None; not {kind}")
+    return session
+
+
+def _checked_ssl_context(context: Any) -> Any:
+    import ssl  # with the transport, which has loaded it
+
+    if context is not None and not isinstance(context, ssl.SSLContext):
+        raise ConfigurationError(
+            f"ssl_context must be an ssl.SSLContext, or None; not {context!r}. Certificates are "
+            "always checked; to trust others, give a context that does."
+        )
+    return context
 
 
 def _checked_base_url(url: str) -> str:
@@ -514,7 +539,7 @@ def _checked_base_url(url: str) -> str:
         parts = urlsplit(url)
         is_http = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
         is_bare = parts.username is None and not parts.query and not parts.fragment
-    except ValueError:
+    except (ValueError, AttributeError):  # the latter where it is no string
         is_http = is_bare = False
     if not is_http:
         raise ConfigurationError(

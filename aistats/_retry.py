@@ -47,6 +47,14 @@ def _not_negative(_policy: object, attribute: attrs.Attribute[Any], value: Any) 
         )
 
 
+def _is_count(_policy: object, _attribute: attrs.Attribute[Any], value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ConfigurationError(
+            f"max_retries must be a whole number of 0 or more; not {value!r}. Of a client or a "
+            "call it may be a RetryPolicy, too."
+        )
+
+
 @attrs.frozen
 class RetryPolicy:
     """
@@ -58,7 +66,7 @@ class RetryPolicy:
     tried again only before its first event.
     """
 
-    max_retries: int = attrs.field(default=2, validator=_not_negative)
+    max_retries: int = attrs.field(default=2, validator=_is_count)
     """How often at the most, after the first attempt."""
     base: float = attrs.field(default=0.5, validator=_not_negative)
     """

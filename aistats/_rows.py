@@ -142,7 +142,7 @@ class Plan:
         params: Mapping[str, Any],
         *,
         concurrency: Any,
-        budget: Budget | None,
+        budget: Any,
         on_error: Any,
         stop_after: Any,
         rpm: Any,
@@ -171,6 +171,19 @@ class Plan:
         for name, value in (("stop_after", stop_after), ("rpm", rpm), ("tpm", tpm)):
             if value is not None and not (isinstance(value, int | float) and value > 0):
                 raise ConfigurationError(f"{name} must be above 0, or None; not {value!r}")
+        if not isinstance(budget, Budget | None):
+            raise ConfigurationError(
+                f"budget must be a Budget, such as Budget(usd=5), or None; not {budget!r}"
+            )
+        progress = options["progress"]
+        if not isinstance(progress, bool | None) and not callable(progress):
+            raise ConfigurationError(
+                f"progress must be True, False or a function that is called with a Progress; "
+                f"not {progress!r}"
+            )
+        checkpoint = options["checkpoint"]
+        if not isinstance(checkpoint, str | os.PathLike | None):
+            raise ConfigurationError(f"checkpoint must be a file's path; not {checkpoint!r}")
         for name in ("prompt", "request", "key"):
             if options[name] is not None and not callable(options[name]):
                 raise ConfigurationError(

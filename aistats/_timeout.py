@@ -14,10 +14,14 @@ from ._errors import ConfigurationError
 __all__ = ("Timeout",)
 
 
+def _is_limit(value: object) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return value is None
+    return 0 < value < math.inf
+
+
 def _check(_timeout: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    if value is None:
-        return
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+    if not _is_limit(value):
         raise ConfigurationError(
             f"timeout: {attribute.name} must be a number of seconds above 0, or None; not {value!r}"
         )
@@ -58,4 +62,9 @@ class Timeout:
             return value
         if value is None:
             return cls(connect=None, idle=None, total=None)
+        if not _is_limit(value):
+            raise ConfigurationError(
+                "timeout must be a Timeout, a number of seconds above 0 for the whole call, or "
+                f"None; not {value!r}"
+            )
         return cls(total=value)

@@ -1253,12 +1253,47 @@ async def test_missing_key(connect: Connect, gateway: Gateway) -> None:
 
 
 @pytest.mark.parametrize(
-    "base_url", ["ftp://127.0.0.1/v1", "127.0.0.1:80/v1", "/v1", "http://", "http://[::1/v1"]
+    "base_url", ["ftp://127.0.0.1/v1", "127.0.0.1:80/v1", "/v1", "http://", "http://[::1/v1", 80]
 )
 async def test_bad_base_url(connect: Connect, base_url: str) -> None:
     """A base URL that is none is refused by name."""
     with pytest.raises(aistats.ConfigurationError):
         await connect(base_url).generate_text(HI)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"session": "x"}, "session must be an aiohttp.ClientSession, or None; not str"),
+        ({"session": aiohttp.ClientSession}, "session must be an aiohttp.ClientSession"),
+        ({"ssl_context": False}, "not False. Certificates are always checked; .* give a context"),
+        ({"ssl_context": True}, "ssl_context must be an ssl.SSLContext"),
+        ({"ssl_context": "ca.pem"}, "ssl_context must be an ssl.SSLContext"),
+        ({"max_retries": 1.5}, "max_retries must be a whole number of 0 or more; not 1.5"),
+        ({"max_retries": "2"}, "max_retries must be a whole number of 0 or more; not '2'"),
+        ({"timeout": "5"}, "timeout must be a Timeout, a number of seconds .* not '5'"),
+        ({"timeout": aiohttp.ClientTimeout(5)}, "timeout must be a Timeout"),
+    ],
+)
+async def test_wrong_settings(
+    connect: Connect, gateway: Gateway, options: dict[str, Any], expected: str
+) -> None:
+    """What a client can't be made with is refused with it, by name."""
+    with pytest.raises(aistats.ConfigurationError, match=expected):
+        connect(gateway.url, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"max_retries": 1.5}, "max_retries must be a whole number"),
+        ({"timeout": "5"}, "timeout must be a Timeout"),
+    ],
+)
+async def test_wrong_options(caller: Caller, options: dict[str, Any], expected: str) -> None:
+    """What a call can't be made with is refused by name."""
+    with pytest.raises(aistats.ConfigurationError, match=expected):
+        await caller.generate_text(HI, **options)
 
 
 @pytest.mark.parametrize("bad", ["a\r\nX-Evil: 1", "a\nb", "a\x00b"])
@@ -1410,7 +1445,11 @@ async def test_no_error_shows_the_key(
 
 @pytest.mark.parametrize(
     "options",
-    [{"base_url": "ftp://x"}, {"timeout": -1}, {"max_retries": "x"}, {"api_key": f"{KEY}\n"}],
+    [
+        *({"base_url": "ftp://x"}, {"timeout": -1}, {"max_retries": "x"}, {"api_key": f"{KEY}\n"}),
+        *({"session": "x"}, {"ssl_context": False}, {"api_key": KEY.encode()}, {"api_key": [KEY]}),
+        {"api_key": f"{KEY}\u2019"},
+    ],
 )
 @pytest.mark.parametrize("api_key", [KEY, None], ids=["argument", "environment"])
 async def test_no_client_shows_the_key(

@@ -237,6 +237,11 @@ async def test_a_row_that_needs_a_function(caller: Caller):
         ({"on_error": "ignore"}, "on_error"),
         ({"stop_after": 0}, "stop_after"),
         ({"rpm": -1}, "rpm"),
+        ({"budget": 5}, r"budget must be a Budget, such as Budget\(usd=5\)"),
+        ({"budget": 0}, "budget must be a Budget"),
+        ({"progress": "yes"}, "progress must be True, False or a function"),
+        ({"progress": 1}, "progress must be"),
+        ({"checkpoint": True}, "checkpoint must be a file's path"),
         ({"prompt": str, "request": dict}, "give one"),
     ],
 )

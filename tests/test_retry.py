@@ -351,6 +351,15 @@ def test_no_such_policy(name: str, value: Any):
         RetryPolicy(**{name: value})
 
 
+@pytest.mark.parametrize("value", [1.5, 2.0, float("inf")])
+def test_no_such_number_of_retries(value: float):
+    """
+    There is no half of a retry.
+    """
+    with pytest.raises(ConfigurationError, match="max_retries must be a whole number"):
+        RetryPolicy(max_retries=value)
+
+
 # -- Retry-After --------------------------------------------------------------------------------
 
 NOW = datetime(2026, 1, 1, tzinfo=timezone.utc)

@@ -468,11 +468,17 @@ async def test_netrc_of_a_session(gateway: Gateway) -> None:
     assert all(seen.headers["Authorization"] == f"Bearer {KEY}" for seen in gateway.requests)
 
 
-@pytest.mark.parametrize("key", [f"{KEY}\n", f"{KEY}\r\nX-Evil: 1", f" {KEY}", f"{KEY}\x00", "\n"])
+@pytest.mark.parametrize(
+    "key",
+    [
+        *(f"{KEY}\n", f"{KEY}\r\nX-Evil: 1", f" {KEY}", f"{KEY} {KEY}", f"{KEY}\x00", "\n"),
+        *(f"{KEY}ä", f"{KEY}\u2019", f"{KEY}\u00a0", f"{KEY}\N{SNOWMAN}"),
+    ],
+)
 async def test_key_that_is_no_header(
     connect: Connect, gateway: Gateway, monkeypatch: pytest.MonkeyPatch, key: str
 ) -> None:
-    """A key with a line break or a space is refused, from wherever it comes, and not shown."""
+    """A key with more than ASCII's signs is refused, from wherever it comes, and not shown."""
     with pytest.raises(aistats.ConfigurationError, match="API key") as caught:
         connect(gateway.url, api_key=key)
     if "\x00" not in key:
@@ -481,6 +487,27 @@ async def test_key_that_is_no_header(
             connect(gateway.url, api_key=None)
 
     assert KEY not in str(caught.value)
+
+
+@pytest.mark.parametrize("key", [5, KEY.encode(), [KEY], {"key": KEY}, True])
+async def test_key_that_is_no_string(connect: Connect, gateway: Gateway, key: Any) -> None:
+    """A key that is no string is refused by its type, and not shown."""
+    with pytest.raises(aistats.ConfigurationError, match="api_key must be a string") as caught:
+        connect(gateway.url, api_key=key)
+
+    assert type(key).__name__ in str(caught.value)
+    assert KEY not in str(caught.value)
+
+
+async def test_key_that_is_a_kind_of_string(connect: Connect, gateway: Gateway, ask: Ask) -> None:
+    """A key of a subclass of `str` is as good as one of `str`."""
+
+    class Key(str):
+        __slots__ = ()
+
+    await ask(connect(gateway.url, api_key=Key(KEY)))
+
+    assert gateway.request.headers["Authorization"] == f"Bearer {KEY}"
 
 
 @pytest.mark.parametrize("name", ["X-A: 1\r\nX-B", "X A", "X-A:", "", "X-Ä", "X-A\n", "X-\x00"])

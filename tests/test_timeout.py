@@ -74,7 +74,7 @@ def test_nothing_that_stands_for_limits(value: Any):
     """
     What is neither limits, a number above zero nor `None` is refused.
     """
-    with pytest.raises(ConfigurationError, match="total"):
+    with pytest.raises(ConfigurationError, match="timeout must be a Timeout, a number of seconds"):
         Timeout.of(value)
 
 
