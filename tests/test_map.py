@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import inspect
 import json
 import random
 import re
@@ -27,7 +28,13 @@ from conftest import KEY, Caller, Script, SyncIteratorCaller, in_thread
 from servers import CLOSE, RESET, Gate, Gateway, auntil, completion, error_body, until
 
 import aistats
-from aistats import AuthenticationError, ConfigurationError, Outcome, RequestValidationError
+from aistats import (
+    AuthenticationError,
+    ConfigurationError,
+    Outcome,
+    RequestValidationError,
+    _request,
+)
 from aistats._limits import Limits
 
 pytestmark = pytest.mark.anyio
@@ -226,7 +233,9 @@ async def test_a_row_that_needs_a_function(caller: Caller):
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        ({"concurency": 5}, "known parameter"),
+        ({"concurency": 5}, "such as `concurrency`, an argument of `map`"),
+        ({"stop_afer": 5}, "such as `stop_after`, an argument of `map`"),
+        ({"temprature": 1}, "such as `temperature`; extra_body"),
         ({"temperature": 9}, "temperature"),
         ({"extra_headers": {"a b": "c"}}, "extra_headers"),
         ({"prompt": "Classify this: "}, "prompt must be a function"),
@@ -251,6 +260,16 @@ async def test_wrong_arguments(caller: Caller, options: dict[str, Any], expected
     """
     with pytest.raises((RequestValidationError, ConfigurationError), match=expected):
         caller.client.map(["one"], model=MODEL, **options)
+
+
+def test_every_argument_is_known_by_name():
+    """
+    Whatever is an argument of `map` and no parameter of a request gets a hint where it is misspelt.
+    """
+    arguments = inspect.signature(aistats.AsyncClient.map).parameters.values()
+    names = {each.name for each in arguments if each.kind is each.KEYWORD_ONLY}
+
+    assert names == _request._MAP_OPTIONS | _request._CALL_OPTIONS
 
 
 @pytest.mark.parametrize("rows", ["text", b"text", {"messages": "one"}, 7])
