@@ -114,7 +114,11 @@ class Length:
         unit = "characters" if kind == "a string" else "items"
         if self.high is not None:
             return f"{kind}, {self.low} to {self.high} {unit}"
-        return f"{kind}, not empty" if self.low == 1 else f"{kind}, at least {self.low} {unit}"
+        if self.low > 1:
+            return f"{kind}, at least {self.low} {unit}"
+        # Of "a string or a list, not empty" nobody could tell which of them.
+        is_list = kind.startswith("a list")
+        return kind.replace("a list", "a non-empty list", 1) if is_list else f"{kind}, not empty"
 
 
 @attrs.frozen(eq=False, repr=False)

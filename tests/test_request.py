@@ -79,7 +79,7 @@ ROUTING = ('a mapping such as {"order": ["openai"]}', ["openai", ["openai"]])
 # What the gateway's page lists: a value that is sent as it is, what is expected, what is refused.
 PARAMETERS: dict[str, tuple[Any, str, list[Any]]] = {
     "model": ("m", "a string, not empty", ["", 1, ["m"]]),
-    "messages": ([USER], "a string or a list of messages, not empty", [1, USER, b"hi"]),
+    "messages": ([USER], "a string or a non-empty list of messages", [1, USER, b"hi"]),
     "system": ("Be brief.", *STRINGS),
     "temperature": (0.5, "a number from 0 to 2", [-0.001, 2.001, *NUMBERS[1]]),
     "top_p": (0.5, "a number from 0 to 1", [-0.001, 1.001, *NUMBERS[1]]),
@@ -286,15 +286,16 @@ def test_what_is_no_request(request_: Any):
     assert found.expected == "a mapping or a ChatCompletionsRequest"
 
 
-def test_messages_may_be_one_string():
-    """A string is what the user says."""
-    assert sent(model="m", messages="Say hi")["messages"] == [{"role": "user", "content": "Say hi"}]
+@pytest.mark.parametrize("text", ["Say hi", ""])
+def test_messages_may_be_one_string(text: str):
+    """A string is what the user says; the gateway takes one that is empty, too."""
+    assert sent(model="m", messages=text)["messages"] == [{"role": "user", "content": text}]
 
 
 @pytest.mark.parametrize("messages", [[], ()])
 def test_there_is_a_message(messages: Any):
     """A list of messages is not empty."""
-    assert fault(messages=messages).expected == "a list of messages, not empty"
+    assert fault(messages=messages).expected == "a non-empty list of messages"
 
 
 @pytest.mark.parametrize("kind", [tuple, deque, UserList])
