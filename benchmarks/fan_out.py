@@ -4,9 +4,9 @@ a limit.
 
     python benchmarks/fan_out.py            # everything; a part by its name: cost, latency, ...
 
-Prints what it found, part by part, and draws `pictures/fan_out.svg` and `.png` for the part
-`capacity`. The server is a process of its own, and so is each measured program, so that CPU time is
-that of the client alone. Needs the extra `bench`.
+Prints what it found, part by part, and draws `fan_out.svg` and `.png` for the part `capacity` into
+`build/benchmarks`, or where `--out` says. The server is a process of its own, and so is each
+measured program, so that CPU time is that of the client alone. Needs the extra `bench`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-PICTURES = Path(__file__).parent / "pictures"
 PROMPT = "Classify the following text in one word, please, and say nothing else: row {}"
 
 # --- the server ---
@@ -327,7 +326,7 @@ def measure(server: Server, name: str, model: str, count: int, concurrency: int)
 # --- the parts ---
 
 
-def cost(server: Server) -> None:
+def cost(server: Server, _out: Path) -> None:
     """
     10,000 requests, 200 at a time: CPU, memory, connections, and whether each answer is in place.
     """
@@ -352,7 +351,7 @@ def cost(server: Server) -> None:
         )
 
 
-def memory(server: Server) -> None:
+def memory(server: Server, _out: Path) -> None:
     """
     What 10 times the rows cost in memory.
     """
@@ -362,7 +361,7 @@ def memory(server: Server) -> None:
         print(f"  {name:17} {small:.1f} MiB for 4,000 rows, {large:.1f} MiB for 40,000")
 
 
-def latency(server: Server) -> None:
+def latency(server: Server, _out: Path) -> None:
     """
     1,000 requests of 100 ms, all at once.
     """
@@ -390,7 +389,7 @@ async def _timed(url: str, concurrency: Any, count: int) -> tuple[list[float], A
     return ends, run, limits
 
 
-def capacity(server: Server) -> None:
+def capacity(server: Server, out: Path) -> None:
     """
     A server that takes 20 requests at a time and answers 429 beyond.
     """
@@ -410,10 +409,12 @@ def capacity(server: Server) -> None:
             f"  {concurrency!s:5} {ends[-1]:6.2f} s, {ends[-1] / ideal:4.2f} of the ideal, "
             f"{numbers['turned_away']} requests were turned away"
         )
-    _draw(curves, found_limits, ideal, count)
+    _draw(out, curves, found_limits, ideal, count)
 
 
-def _draw(curves: dict[Any, list[float]], limits: list[Any], ideal: float, count: int) -> None:
+def _draw(
+    out: Path, curves: dict[Any, list[float]], limits: list[Any], ideal: float, count: int
+) -> None:
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -432,11 +433,11 @@ def _draw(curves: dict[Any, list[float]], limits: list[Any], ideal: float, count
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)
     figure.tight_layout()
-    PICTURES.mkdir(exist_ok=True)
+    out.mkdir(parents=True, exist_ok=True)
     for suffix in ("svg", "png"):
-        figure.savefig(PICTURES / f"fan_out.{suffix}", dpi=120)
+        figure.savefig(out / f"fan_out.{suffix}", dpi=120)
     plt.close(figure)
-    print(f"  drawn: {PICTURES / 'fan_out.svg'}")
+    print(f"  drawn: {out / 'fan_out.svg'}")
 
 
 _LIFE = """
@@ -452,7 +453,7 @@ print(run.progress.cached)
 """
 
 
-def kill(server: Server) -> None:
+def kill(server: Server, _out: Path) -> None:
     """
     A process that is killed half way, and the same one again.
     """
@@ -500,9 +501,16 @@ def main() -> None:
     else:
         parser = argparse.ArgumentParser(description=__doc__)
         parser.add_argument("parts", nargs="*", choices=[[], *PARTS])
+        parser.add_argument(
+            "--out",
+            type=Path,
+            default=Path("build/benchmarks"),
+            help="the folder for the picture (build/benchmarks)",
+        )
+        arguments = parser.parse_args()
         with running_server() as server:
-            for name in parser.parse_args().parts or PARTS:
-                PARTS[name](server)
+            for name in arguments.parts or PARTS:
+                PARTS[name](server, arguments.out)
 
 
 if __name__ == "__main__":

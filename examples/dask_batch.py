@@ -36,8 +36,9 @@ def main() -> None:
 
     for row in answered.head(4).itertuples():
         print(row.Index, row.text, row.error, row.request_id)
-    failed, cost = answered["error"].notna().sum(), answered["cost"].sum()
-    print(f"{len(answered)} rows, {failed} failed, {cost:.4f} USD")
+    failed, costs = answered["error"].notna().sum(), answered["cost"].dropna()
+    price = f"{costs.sum():.4f} USD" if len(costs) else "no price"
+    print(f"{len(answered)} rows, {failed} failed, {price}")
 
 
 if __name__ == "__main__":
