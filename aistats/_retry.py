@@ -47,6 +47,20 @@ def _not_negative(_policy: object, attribute: attrs.Attribute[Any], value: Any) 
         )
 
 
+def _in_ranges(statuses: frozenset[Any]) -> str:
+    # `{429, 500-504}`: there are a hundred of them by default.
+    if not all(type(status) is int for status in statuses):
+        return repr(statuses)
+    ranges: list[list[int]] = []
+    for status in sorted(statuses):
+        if ranges and status == ranges[-1][1] + 1:
+            ranges[-1][1] = status
+        else:
+            ranges.append([status, status])
+    shown = (str(low) if low == high else f"{low}-{high}" for low, high in ranges)
+    return f"{{{', '.join(shown)}}}"
+
+
 def _is_count(_policy: object, _attribute: attrs.Attribute[Any], value: Any) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise ConfigurationError(
@@ -77,7 +91,9 @@ class RetryPolicy:
     """That limit's own limit, in seconds."""
     longest_wait: float = attrs.field(default=60.0, validator=_not_negative)
     """A `Retry-After` beyond this, in seconds, is not waited for: the error is raised at once."""
-    statuses: frozenset[int] = attrs.field(default=_RETRIED_STATUSES, converter=frozenset)
+    statuses: frozenset[int] = attrs.field(
+        default=_RETRIED_STATUSES, converter=frozenset, repr=_in_ranges
+    )
     """The statuses that are tried again."""
     retry_ambiguous: bool = True
     """

@@ -351,6 +351,25 @@ def test_no_such_policy(name: str, value: Any):
         RetryPolicy(**{name: value})
 
 
+@pytest.mark.parametrize(
+    ("statuses", "shown"),
+    [
+        (RetryPolicy().statuses, "{408-409, 425, 429, 500, 502-504, 506-599}"),
+        ({503}, "{503}"),
+        ((), "{}"),
+        ({"503"}, "frozenset({'503'})"),
+    ],
+)
+def test_repr_is_short(statuses: Any, shown: str):
+    """
+    The statuses are shown as ranges, and no more is shown than can be read.
+    """
+    text = repr(RetryPolicy(statuses=statuses))
+
+    assert f"statuses={shown}, " in text
+    assert len(text) < 200
+
+
 @pytest.mark.parametrize("value", [1.5, 2.0, float("inf")])
 def test_no_such_number_of_retries(value: float):
     """
