@@ -305,7 +305,8 @@ class AsyncClient:
             tpm: The most tokens a minute, prompts and answers.
             budget: What the run may use up.
             checkpoint: A file that each answer is noted in. The same call with the same file skips
-                what is done, tries failures again, and goes on.
+                what is done, tries failures again, and goes on. Requests are the same if their
+                bodies are; *extra_headers*, *extra_query* and the gateway's address do not count.
             dedup: Whether rows with the same request share one call, where they are near to each
                 other or the first is noted in the checkpoint.
             progress: `True` shows the progress in a notebook or on a terminal, and nothing

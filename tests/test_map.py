@@ -1127,6 +1127,20 @@ async def test_a_run_is_done_once(caller: Caller):
     assert await finished(run) is run
 
 
+async def test_what_a_checkpoint_does_not_know(caller: Caller, gateway: Gateway, tmp_path: Path):
+    """
+    Headers and the URL's query are not part of a request that is noted.
+    """
+    path = tmp_path / "run.jsonl"
+    await finish(caller, ["one"], checkpoint=path)
+    again = await finish(
+        caller, ["one"], checkpoint=path, extra_headers={"X-A": "1"}, extra_query={"a": "1"}
+    )
+
+    assert again.progress.cached == 1
+    assert len(gateway.requests) == 1
+
+
 async def test_nothing_to_do(caller: Caller, gateway: Gateway):
     """
     A run without rows is done at once.
@@ -1136,6 +1150,18 @@ async def test_nothing_to_do(caller: Caller, gateway: Gateway):
     assert (run.texts(), run.outcomes, run.stopped, run.latency.p50) == ([], [], None, None)
     assert gateway.requests == []
     assert [outcome async for outcome in iterate(caller.client.map([], model=MODEL))] == []
+
+
+async def test_numbers_begin_nothing(caller: Caller, gateway: Gateway):
+    """
+    Asked how far it is, a run doesn't begin.
+    """
+    run = caller.client.map(["one"], model=MODEL)
+
+    assert (run.usage.total_tokens, run.cost, run.latency.p50, run.stopped) == (0, 0, None, None)
+    assert (run.progress.done, run.is_done) == (0, False)
+    assert gateway.requests == []
+    assert (await finished(run)).texts() == ["one"]
 
 
 async def test_results_begin_a_run(gateway: Gateway):

@@ -119,6 +119,32 @@ def test_programs_were_found():
     }
 
 
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_requests_in_variables_are_annotated(name: str):
+    """
+    A dict that a program passes as it stands has a type that a type checker takes for a request.
+    """
+    tree = ast.parse(BLOCKS[name].code)
+    unannotated = {
+        node.targets[0].id
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign)
+        and isinstance(node.targets[0], ast.Name)
+        and isinstance(node.value, ast.Dict)
+    }
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    passed = {
+        call.args[0].id
+        for call in calls
+        if isinstance(call.func, ast.Attribute)
+        and call.func.attr in ("generate_text", "stream_text")
+        and call.args
+        and isinstance(call.args[0], ast.Name)
+    }
+
+    assert passed & unannotated == set()
+
+
 def call_of(name: str, arguments: str) -> dict[str, Any]:
     """
     An answer that calls the function *name*.
