@@ -384,7 +384,8 @@ async def test_closed(gateway: Gateway, raw_server: RawServer, state: str, whose
             raw_server.script(gate)
         session = None
         if whose == "the user's":
-            session = await stack.enter_async_context(aiohttp.ClientSession())
+            connector = aiohttp.TCPConnector(limit=1)
+            session = await stack.enter_async_context(aiohttp.ClientSession(connector=connector))
         limit = aistats.Timeout(connect=None, idle=None, total=60)
         client = aistats.AsyncClient(
             KEY,

@@ -70,6 +70,13 @@ def iterate(run: Any, *, as_completed: bool = False) -> Any:
     return SyncIteratorCaller(iter(outcomes))
 
 
+def submitted(run: Any) -> int:
+    """
+    How many rows of *run* have been taken by its engine.
+    """
+    return run._engine._submitted if run._engine is not None else 0
+
+
 def prompts_at(gateway: Gateway) -> list[str]:
     """
     What the gateway was asked, in the order in which it came.
@@ -1910,19 +1917,13 @@ async def test_a_row_without_a_key_among_duplicates(caller: Caller, gateway: Gat
     """
     gate = Gate()
     gateway.reply(before=gate)
-    pulled: list[int] = []
-
-    def rows() -> Iterator[int]:
-        for number in range(4):
-            pulled.append(number)
-            yield number
 
     def key(row: int) -> str:
         return f"{10 // (row - 1)}"
 
-    run = caller.client.map(rows(), model=MODEL, prompt=lambda _: "same", key=key)
+    run = caller.client.map(range(4), model=MODEL, prompt=lambda _: "same", key=key)
     task = asyncio.ensure_future(finished(run))
-    await auntil(lambda: len(pulled) == 4 and run.progress.done)
+    await auntil(lambda: submitted(run) == 4)
     gate.open()
     await task
 
@@ -1935,10 +1936,20 @@ async def test_what_duplicates_note(caller: Caller, gateway: Gateway, tmp_path: 
     Duplicates with one key have one line in the checkpoint, and a failure of all is no answer.
     """
     path = tmp_path / "run.jsonl"
-    keys = ["first", "other", "other", "other"]
-    options = {"prompt": lambda _: "same", "key": lambda row: row, "checkpoint": path}
-    gateway.reply(error_body("busy"), 500)
-    failed = await finish(caller, keys, **options)
+    gate = Gate()
+    gateway.reply(error_body("busy"), 500, before=gate)
+    pulled: list[str] = []
+
+    def key(row: str) -> str:
+        pulled.append(row)
+        return row
+
+    rows = ["first", "other", "other", "other"]
+    failed = caller.client.map(rows, model=MODEL, prompt=lambda _: "same", key=key, checkpoint=path)
+    task = asyncio.ensure_future(finished(failed))
+    await auntil(lambda: len(pulled) == 4)
+    gate.open()
+    await task
     lines = path.read_text().splitlines()[1:]
 
     assert [json.loads(line)["key"] for line in lines] == ["first", "other"]
