@@ -59,7 +59,7 @@ class _AnyRun:
         self._before = dict(before or {})  # outcomes of an earlier run, of which this is a retry
         self._engine: Engine | None = None
         self._keeps = False
-        self._is_retried = False
+        self._later: Self | None = None  # the retry of this one
 
     @property
     def stopped(self) -> str | None:
@@ -160,6 +160,24 @@ class _AnyRun:
         """
         return [outcome.to_dict() for outcome in self.outcomes]
 
+    def retry(self) -> Self:
+        """
+        A new run of the rows that failed and of those that were never started.
+
+        Its outcomes are those of all rows, the earlier answers among them; its numbers are its own.
+        Asked for again, it is the same run, and once that has begun, the retry of that one: so
+        nothing is asked twice, and nothing is out of reach if the retry is interrupted, too.
+
+        Raises:
+            ConfigurationError: The outcomes were not kept, or the run is under way.
+        """
+        later = self._later
+        if later is None:
+            made: Self = self._of_rest(*self._rest())
+            self._later = made
+            return made
+        return later if later._engine is None else later.retry()
+
     def to_pandas(self) -> Any:
         """
         The outcomes as a `pandas.DataFrame` whose index is that of the rows.
@@ -213,6 +231,9 @@ class _AnyRun:
     def _finished(self) -> Engine:
         raise NotImplementedError
 
+    def _of_rest(self, source: Source, before: Mapping[int, Outcome]) -> Any:
+        raise NotImplementedError
+
     def _kept(self) -> Engine:
         if self._engine is None:
             raise ConfigurationError("The run has not begun: await it first.")
@@ -225,12 +246,9 @@ class _AnyRun:
 
     def _rest(self) -> tuple[Source, dict[int, Outcome]]:
         # What is to be tried again, and what is done. The iterator goes on where it was left.
-        if self._is_retried:
-            raise ConfigurationError(
-                "What was left of this run is for the run that retry() gave; retry that one."
-            )
         engine = self._finished()
-        self._is_retried = True
+        if not engine.is_over:
+            raise ConfigurationError("The run is under way: wait for its end first.")
         outcomes = self.outcomes
         again = [(each.row, each.index, each.key) for each in outcomes if not each.ok]
         again += [(each.row, each.index, each.key) for each in engine.unstarted]
@@ -268,16 +286,8 @@ class AsyncRun(_AnyRun):
         """
         return _AsyncOutcomes(functools.partial(self._begin, is_ordered=False, keep=False))
 
-    def retry(self) -> AsyncRun:
-        """
-        A new run of the rows that failed and of those that were never started.
-
-        Its outcomes are those of all rows, the earlier answers among them; its numbers are its own.
-
-        Raises:
-            ConfigurationError: This one's outcomes were not kept, or it was retried before.
-        """
-        return AsyncRun(self._plan, *self._rest())
+    def _of_rest(self, source: Source, before: Mapping[int, Outcome]) -> AsyncRun:
+        return AsyncRun(self._plan, source, before)
 
     def _finished(self) -> Engine:
         return self._kept()
@@ -459,16 +469,7 @@ class Run(_AnyRun):
                 raise self._engine.failure
         return self
 
-    def retry(self) -> Run:
-        """
-        A new run of the rows that failed and of those that were never started.
-
-        Its outcomes are those of all rows, the earlier answers among them; its numbers are its own.
-
-        Raises:
-            ConfigurationError: This one's outcomes were not kept, or it was retried before.
-        """
-        source, before = self._rest()
+    def _of_rest(self, source: Source, before: Mapping[int, Outcome]) -> Run:
         return Run(self._plan, source, self._run, before)
 
     def _finished(self) -> Engine:

@@ -1739,18 +1739,43 @@ async def test_rows_that_are_awaited_outlive_a_stop(gateway: Gateway):
         assert (await again).texts() == [f"row {number}" for number in range(5)]
 
 
-async def test_a_run_is_retried_once(caller: Caller, gateway: Gateway):
+async def test_retried_twice(caller: Caller, gateway: Gateway):
     """
-    What is left of a run belongs to one other run.
+    A second retry of a run is the first one until that has begun, and then the retry of that.
     """
-    gateway.reply(error_body("busy"), 500)
-    run = await finish(caller, ["one", "two"])
+    for _ in range(3):
+        gateway.reply(error_body("busy"), 500)
+    run = await finish(caller, ["one", "two"], concurrency=1)
     again = run.retry()
-    with pytest.raises(ConfigurationError, match="retry that one"):
-        run.retry()
+    assert run.retry() is again
+    await finished(again)
+    last = await finished(run.retry())
 
-    assert (await finished(again)).texts() == ["one", "two"]
-    assert len(gateway.requests) == 3
+    assert again.texts() == [None, "two"]
+    assert last.texts() == ["one", "two"]
+    assert prompts_at(gateway) == ["one", "two", "one", "two", "one"]
+
+
+async def test_no_retry_of_what_is_under_way(caller: Caller, gateway: Gateway):
+    """
+    As long as a run is under way nobody knows what is left of it.
+    """
+    gate = Gate()
+    gateway.reply(before=gate)
+    run = caller.client.map(["one"], model=MODEL, progress=lambda _: refused(run))
+    told: list[str] = []
+
+    def refused(run: Any) -> None:
+        try:
+            run.retry()
+        except ConfigurationError as error:
+            told.append(str(error))
+            gate.open()
+
+    await finished(run)
+
+    assert "under way" in told[0]
+    assert run.texts() == ["Hello there"]
 
 
 async def test_a_retry_of_nothing(caller: Caller, gateway: Gateway):
