@@ -161,36 +161,13 @@ class Plan:
             RequestValidationError: What is for each request is wrong.
             ConfigurationError: Another argument is.
         """
-        is_count = isinstance(concurrency, int) and not isinstance(concurrency, bool)
-        if concurrency != "auto" and not (is_count and concurrency >= 1):
-            raise ConfigurationError(
-                f'concurrency must be "auto" or a whole number of 1 or more; not {concurrency!r}'
-            )
-        if on_error not in ("collect", "raise"):
-            raise ConfigurationError(f'on_error must be "collect" or "raise"; not {on_error!r}')
-        for name, value in (("stop_after", stop_after), ("rpm", rpm), ("tpm", tpm)):
-            if value is not None and not (isinstance(value, int | float) and value > 0):
-                raise ConfigurationError(f"{name} must be above 0, or None; not {value!r}")
-        if not isinstance(budget, Budget | None):
-            raise ConfigurationError(
-                f"budget must be a Budget, such as Budget(usd=5), or None; not {budget!r}"
-            )
-        progress = options["progress"]
-        if not isinstance(progress, bool | None) and not callable(progress):
-            raise ConfigurationError(
-                f"progress must be True, False or a function that is called with a Progress; "
-                f"not {progress!r}"
-            )
-        checkpoint = options["checkpoint"]
-        if not isinstance(checkpoint, str | os.PathLike | None):
-            raise ConfigurationError(f"checkpoint must be a file's path; not {checkpoint!r}")
-        for name in ("prompt", "request", "key"):
-            if options[name] is not None and not callable(options[name]):
-                raise ConfigurationError(
-                    f"{name} must be a function that is called with a row; not {options[name]!r}"
-                )
-        if options["prompt"] is not None and options["request"] is not None:
-            raise ConfigurationError("prompt and request are two ways for one thing; give one.")
+        _check_options(
+            concurrency=concurrency,
+            budget=budget,
+            on_error=on_error,
+            above_0={"stop_after": stop_after, "rpm": rpm, "tpm": tpm},
+            **options,
+        )
         call = gateway.call(
             # Only to find what is wrong in what all requests share, before there is one.
             {"model": "any", **params, "messages": "any"},
@@ -342,6 +319,49 @@ class _Prompts:
         item.body = text.join(self.sent)
         item.hashed = hash_of(text.join(self.hashed))
         return True
+
+
+def _check_options(
+    *,
+    concurrency: Any,
+    budget: Any,
+    on_error: Any,
+    above_0: Mapping[str, Any],
+    prompt: Any,
+    request: Any,
+    key: Any,
+    checkpoint: Any,
+    progress: Any,
+    **_: Any,
+) -> None:
+    is_count = isinstance(concurrency, int) and not isinstance(concurrency, bool)
+    if concurrency != "auto" and not (is_count and concurrency >= 1):
+        raise ConfigurationError(
+            f'concurrency must be "auto" or a whole number of 1 or more; not {concurrency!r}'
+        )
+    if on_error not in ("collect", "raise"):
+        raise ConfigurationError(f'on_error must be "collect" or "raise"; not {on_error!r}')
+    for name, value in above_0.items():
+        if value is not None and not (isinstance(value, int | float) and value > 0):
+            raise ConfigurationError(f"{name} must be above 0, or None; not {value!r}")
+    if not isinstance(budget, Budget | None):
+        raise ConfigurationError(
+            f"budget must be a Budget, such as Budget(usd=5), or None; not {budget!r}"
+        )
+    if not isinstance(progress, bool | None) and not callable(progress):
+        raise ConfigurationError(
+            f"progress must be True, False or a function that is called with a Progress; "
+            f"not {progress!r}"
+        )
+    if not isinstance(checkpoint, str | os.PathLike | None):
+        raise ConfigurationError(f"checkpoint must be a file's path; not {checkpoint!r}")
+    for name, value in {"prompt": prompt, "request": request, "key": key}.items():
+        if value is not None and not callable(value):
+            raise ConfigurationError(
+                f"{name} must be a function that is called with a row; not {value!r}"
+            )
+    if prompt is not None and request is not None:
+        raise ConfigurationError("prompt and request are two ways for one thing; give one.")
 
 
 def _without_throttles(policy: RetryPolicy) -> RetryPolicy:

@@ -461,24 +461,10 @@ async def test_a_stream_is_closed_as_it_opens(
     assert caller.client.limits.in_flight == 0
 
 
-async def test_a_stream_is_closed_under_its_reader(connect: Connect, gateway: Gateway) -> None:
-    """Who reads a stream that somebody else closes is told that, and gets what had arrived."""
-    gate = Gate()
-    gateway.stream(OPENING, delta("Once"), gate)
-    stream = connect(gateway.url).stream_text(HI)
-    task = asyncio.ensure_future(stream.final_response())
-    await auntil(gate.reached.is_set)
-    await auntil(lambda: "Once" in stream._repr_html_())
-    await stream.aclose()
-
-    with anyio.fail_after(5), pytest.raises(aistats.StreamError, match="closed before") as caught:
-        await task
-    assert caught.value.partial is not None
-    assert caught.value.partial.text == "Once"
-
-
-async def test_a_client_is_closed_under_a_reader(connect: Connect, gateway: Gateway) -> None:
-    """Who reads a stream whose client is closed is told that, and gets what had arrived."""
+@pytest.mark.parametrize("what", ["stream", "client"])
+@pytest.mark.parametrize("style", ["async", "sync"])
+async def test_closed_under_a_reader(connect: Connect, gateway: Gateway, what: str) -> None:
+    """Who reads a stream that is closed, or its client, is told so, and gets what had arrived."""
     gate = Gate()
     gateway.stream(OPENING, delta("Once"), gate)
     caller = connect(gateway.url)
@@ -486,9 +472,10 @@ async def test_a_client_is_closed_under_a_reader(connect: Connect, gateway: Gate
     task = asyncio.ensure_future(stream.final_response())
     await auntil(gate.reached.is_set)
     await auntil(lambda: "Once" in stream._repr_html_())
-    await caller.aclose()
+    await (stream if what == "stream" else caller).aclose()
 
-    with anyio.fail_after(5), pytest.raises(aistats.ConfigurationError, match="closed") as caught:
+    kind = aistats.StreamError if what == "stream" else aistats.ConfigurationError
+    with anyio.fail_after(5), pytest.raises(kind, match="closed") as caught:
         await task
     assert caught.value.partial is not None
     assert caught.value.partial.text == "Once"

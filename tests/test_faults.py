@@ -1457,6 +1457,23 @@ async def test_nobody_reads_the_request(connect: Connect, raw_server: RawServer,
     check_error(caught.value, late("idle", 0.3, "ambiguous", "sending the request"))
 
 
+async def test_nobody_reads_what_a_session_sends(raw_server: RawServer) -> None:
+    """The same holds where the request goes out by a session of the user's."""
+    raw_server.script(Gate())
+    async with aiohttp.ClientSession() as session:
+        client = aistats.AsyncClient(
+            KEY,
+            raw_server.url,
+            session=session,
+            timeout=Timeout(idle=0.3, total=None),
+            max_retries=0,
+        )
+        with pytest.raises(aistats.APITimeoutError) as caught:
+            await client.generate_text(BULKY)
+
+    check_error(caught.value, late("idle", 0.3, "ambiguous", "sending the request"))
+
+
 async def test_slow_upload(connect: Connect, raw_server: RawServer) -> None:
     """A long request may take longer than `idle`, as long as it goes on."""
     raw_server.script(SlowRead(MIB, 0.06), ANSWER)
