@@ -29,6 +29,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import machine
+
 PROMPT = "Classify the following text in one word, please, and say nothing else: row {}"
 
 # --- the server ---
@@ -305,7 +307,7 @@ def work(name: str, url: str, model: str, count: int, concurrency: int) -> None:
     numbers = {
         "seconds": ended - begun,
         "cpu_us": cpu / count * 1e6,
-        "mib": after.ru_maxrss / 1024,
+        "mib": machine.memory()["peak_mib"],
         "right": right,
     }
     print(json.dumps(numbers))
