@@ -1817,16 +1817,18 @@ async def test_an_error_after_a_stop_is_raised(caller: Caller, gateway: Gateway)
     """
     With `on_error="raise"` an error is raised even if a budget has stopped the run before.
     """
-    gate = Gate()
+    stop, failure = Gate(), Gate()
     gateway.reply(completion(usage={"total_tokens": 0}))
-    gateway.reply(completion(usage={"total_tokens": 15}))
-    gateway.reply(error_body("busy"), 500, before=gate)
+    gateway.reply(completion(usage={"total_tokens": 15}), before=stop)
+    gateway.reply(error_body("busy"), 500, before=failure)
     budget = aistats.Budget(tokens=10)
     rows = [f"row {number}" for number in range(9)]
     run = caller.client.map(rows, model=MODEL, concurrency=2, budget=budget, on_error="raise")
     task = asyncio.ensure_future(finished(run))
+    await auntil(failure.reached.is_set)
+    stop.open()
     await auntil(lambda: run.stopped)
-    gate.open()
+    failure.open()
 
     with pytest.raises(aistats.InternalServerError):
         await task
