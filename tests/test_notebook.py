@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -89,17 +90,20 @@ def kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """
     folder = tmp_path_factory.mktemp("jupyter")
     names = ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "JUPYTER_DATA_DIR")
-    with pytest.MonkeyPatch.context() as patch:
-        for name in names:
-            patch.setenv(name, str(folder / name.lower()))
-        manager = AsyncKernelManager()
-        run_sync(manager.start_kernel)(stderr=subprocess.DEVNULL)
-    client = manager.client()
-    client.start_channels()
-    run_sync(client.wait_for_ready)(timeout=20)
-    yield client
-    client.stop_channels()
-    run_sync(manager.shutdown_kernel)(now=True)
+    # A kernel's TCP ports are chosen before it listens on them, and another test's server may have
+    # taken one by then. A socket's path must be short.
+    with tempfile.TemporaryDirectory() as sockets:
+        with pytest.MonkeyPatch.context() as patch:
+            for name in names:
+                patch.setenv(name, str(folder / name.lower()))
+            manager = AsyncKernelManager(transport="ipc", ip=str(Path(sockets, "kernel")))
+            run_sync(manager.start_kernel)(stderr=subprocess.DEVNULL)
+        client = manager.client()
+        client.start_channels()
+        run_sync(client.wait_for_ready)(timeout=20)
+        yield client
+        client.stop_channels()
+        run_sync(manager.shutdown_kernel)(now=True)
 
 
 @pytest.fixture
