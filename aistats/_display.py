@@ -263,14 +263,17 @@ def _tokens(usage: Usage) -> str:
 
 # --- text ---
 
+# Patterns are compiled at first use: these would be half of a millisecond of the import.
+
 # Other controls than tab and line feed, marks that turn the order of what follows, and half
 # surrogates, which no page can hold.
-_UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_UNSEEN = "[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 
 
 def _escape(text: object) -> str:
     # Quotes, too, so that it would do in an attribute, where none of it is put.
-    shown = _UNSEEN.sub(lambda found: f"[U+{ord(found[0]):04X}]", str(text).replace("\r\n", "\n"))
+    lines = str(text).replace("\r\n", "\n")
+    shown = re.sub(_UNSEEN, lambda found: f"[U+{ord(found[0]):04X}]", lines)
     import html  # with all names of characters, which only what is shown needs
 
     return html.escape(shown, quote=True)
@@ -287,7 +290,7 @@ def _plain(text: str) -> str:
     return f'<div dir="auto" style="{_AS_WRITTEN};unicode-bidi:isolate">{_shortened(text)}</div>'
 
 
-_FENCE = re.compile(r"^ {0,3}```.*$", re.MULTILINE)
+_FENCE = r"(?m)^ {0,3}```.*$"
 
 
 def _rendered(text: str) -> str:
@@ -300,7 +303,7 @@ def _rendered(text: str) -> str:
     shown = text if len(text) <= _LONGEST else text[:_LONGEST]
     blocks: list[str] = []
     # Outside and inside of fences by turns; the last fence may be open yet.
-    for number, block in enumerate(_FENCE.split(shown)):
+    for number, block in enumerate(re.split(_FENCE, shown)):
         if number % 2:
             blocks.append(
                 f'<pre dir="ltr" style="{_CODE};{_SHADE};{_AS_WRITTEN};padding:.5em .7em;'
@@ -319,20 +322,20 @@ def _rendered(text: str) -> str:
 
 # Each pattern stops at the first character that its piece can't hold, so none takes long. They
 # look at text that is escaped already, and put tags without attributes of its making around it.
-_INLINE_CODE = re.compile(r"(`[^`\n]+`)")
-_BOLD = re.compile(r"\*\*([^*\n]+)\*\*")
-_HEADING = re.compile(r"^#{1,6} +(.*)$", re.MULTILINE)
+_INLINE_CODE = r"(`[^`\n]+`)"
+_BOLD = r"\*\*([^*\n]+)\*\*"
+_HEADING = r"(?m)^#{1,6} +(.*)$"
 
 
 def _emphasis(escaped: str) -> str:
     pieces: list[str] = []
-    for number, piece in enumerate(_INLINE_CODE.split(escaped)):
+    for number, piece in enumerate(re.split(_INLINE_CODE, escaped)):
         if number % 2:
             style = f"{_CODE};{_SHADE};padding:.05em .25em;border-radius:3px;color:inherit"
             pieces.append(f'<code style="{style}">{piece[1:-1]}</code>')
         else:
-            bold = _BOLD.sub(r"<strong>\1</strong>", piece)
-            pieces.append(_HEADING.sub(r"<strong>\1</strong>", bold))
+            bold = re.sub(_BOLD, r"<strong>\1</strong>", piece)
+            pieces.append(re.sub(_HEADING, r"<strong>\1</strong>", bold))
     return "".join(pieces)
 
 

@@ -60,8 +60,8 @@ _MAX_ERROR_BYTES = 1024 * 1024
 _SHORTEST_KEY = 8  # characters; local servers take "none" or "x"
 _MOST_COMMENTS = 10_000  # before a stream's first event
 _DEFAULT_BASE_URL = "https://api.phaseo.app/v1"
-_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # a token: RFC 9110, section 5.1
-_KEY = re.compile(r"[!-~]+")
+_HEADER_NAME = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # a token: RFC 9110, section 5.1
+_KEY = r"[!-~]+"
 
 _log = logging.getLogger("aistats")
 
@@ -505,7 +505,7 @@ class _Secret:
             raise ConfigurationError(
                 "There is no API key. Set AI_STATS_API_KEY in the environment, or pass api_key=."
             )
-        if not _KEY.fullmatch(secret.key):
+        if not re.fullmatch(_KEY, secret.key):
             raise ConfigurationError(
                 "The API key has a line break, a space or another character that can't be in it: "
                 "only ASCII's letters, digits and signs can; nothing was sent."
@@ -555,7 +555,7 @@ def _header_faults(path: str, headers: Any) -> list[Fault]:
         return [Fault(path, None, "a mapping of names to values")]
     faults: list[Fault] = []
     for name, value in headers.items():
-        if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name):
+        if not isinstance(name, str) or not re.fullmatch(_HEADER_NAME, name):
             faults.append(Fault(path, None, "names of headers, without spaces and line breaks"))
         elif not isinstance(value, str) or not _is_header_value(value):
             faults.append(

@@ -78,7 +78,7 @@ def finite(value: Any) -> float | None:
     return number if math.isfinite(number) else None
 
 
-_PLAIN_KEY = re.compile(r"[A-Za-z_][\w:-]*")
+_PLAIN_KEY = r"[A-Za-z_][\w:-]*"
 _LONGEST_KEY = 100
 
 
@@ -89,7 +89,7 @@ def join_path(path: str, *steps: object) -> str:
     for step in steps:
         if isinstance(step, str) and len(step) > _LONGEST_KEY:
             path = f"{path}[{step[:_LONGEST_KEY]!r}...]"
-        elif isinstance(step, str) and _PLAIN_KEY.fullmatch(step):
+        elif isinstance(step, str) and re.fullmatch(_PLAIN_KEY, step):
             path = f"{path}.{step}" if path else step
         else:
             path = f"{path}[{step!r}]"

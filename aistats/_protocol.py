@@ -123,13 +123,13 @@ def _text_of_page(body: bytes) -> str:
     import html  # with all names of characters, which only a page needs
 
     page = body[:_PAGE].decode("utf-8", "replace")
-    words = html.unescape(_TAGS.sub(" ", page)).split()
+    words = html.unescape(re.sub(_TAGS, " ", page)).split()
     text = " ".join(words)
     return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
 
 
 # Comments, scripts and styles, and every other tag.
-_TAGS = re.compile(r"(?is)<!--.*?(-->|$)|<(script|style)\b.*?(</\2|$)[^>]*>?|<[^<>]*(>|$)")
+_TAGS = r"(?is)<!--.*?(-->|$)|<(script|style)\b.*?(</\2|$)[^>]*>?|<[^<>]*(>|$)"
 _PAGE = 16 * 1024
 
 

@@ -217,11 +217,11 @@ def retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
     return max(0.0, (then - now).total_seconds())
 
 
-_NUMBER = re.compile(r"[0-9]+(\.[0-9]+)?")  # float() reads more than HTTP knows
+_NUMBER = r"[0-9]+(\.[0-9]+)?"  # float() reads more than HTTP knows
 
 
 def _seconds(value: str | None) -> float | None:
-    if value is None or _NUMBER.fullmatch(value.strip()) is None:
+    if value is None or re.fullmatch(_NUMBER, value.strip()) is None:
         return None
     seconds = float(value)
     return seconds if seconds < float("inf") else None
