@@ -39,6 +39,10 @@ _NO_LIMITS = aiohttp.ClientTimeout(total=None)
 # that never ends.
 importlib.import_module("encodings.idna")
 
+# asyncio reads into blocks of 256 KiB. glibc would ask the system for each and give it back, 15 µs
+# for each answer, until it has seen a longer block come back.
+bytes(512 * 1024)
+
 
 class Connector(aiohttp.TCPConnector):
     """
