@@ -48,6 +48,7 @@ _SMALLEST_WINDOW = 100
 _KEPT_FOR_DUPLICATES = 256
 _ENOUGH_FOR_A_SHARE = 20
 _REFUSED = frozenset({400, 401, 402, 403, 404})
+_TELL_OF_THE_CALL = (ChatCompletionsResponse, AIStatsError)
 
 _log = logging.getLogger("aistats")
 
@@ -340,7 +341,7 @@ class Engine:
 
     async def _ask(self, item: Item) -> ChatCompletionsResponse | None:
         # `None` if that was too fast: then the item waits for another turn.
-        call = attrs.evolve(self.plan.call, body=item.body)
+        call = self.plan.call.with_body(item.body)
         if item.throttle is None:
             item.begun = time.monotonic()
         else:
@@ -435,9 +436,10 @@ class Engine:
             return
         self._lead_no_more(item)
         told = response or error
-        attempts, timing = item.earlier, Timing()
-        if isinstance(told, ChatCompletionsResponse | AIStatsError):
-            attempts, timing = attempts + told.attempts, told.timing
+        if isinstance(told, _TELL_OF_THE_CALL):
+            attempts, timing = item.earlier + told.attempts, told.timing
+        else:
+            attempts, timing = item.earlier, Timing()
         if item.earlier or item.throttle is not None:
             timing = attrs.evolve(timing, total=time.monotonic() - item.begun)
         noted: set[str | None] = set()

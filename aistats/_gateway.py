@@ -217,6 +217,21 @@ class Call:
     is_pinned: bool = False
     """Whether somebody else counts how many requests are under way at once."""
 
+    def with_body(self, body: bytes) -> Call:
+        """
+        The same call for another request.
+        """
+        # A fifth of the time that attrs.evolve takes, and each row of a run needs one.
+        return Call(
+            self.gateway,
+            body,
+            self.headers,
+            self.query,
+            self.timeout,
+            self.policy,
+            self.is_pinned,
+        )
+
     async def whole(self) -> ChatCompletionsResponse:
         """
         Make it, and return the whole answer.
