@@ -300,7 +300,9 @@ class AsyncClient:
             request: In its place, a function that returns the whole request of a row.
             key: The name of a row's request in the checkpoint; by default a hash of what is sent.
             concurrency: How many requests are under way at once, at the most `max_connections`;
-                `"auto"` finds how many the gateway takes.
+                `"auto"` finds how many the gateway takes. At a number, a request that was turned
+                away without a `Retry-After` keeps its place and waits for up to the policy's `base`
+                before it is sent again.
             rpm: The most requests a minute.
             tpm: The most tokens a minute, prompts and answers.
             budget: What the run may use up.

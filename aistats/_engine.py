@@ -8,7 +8,8 @@ Everything is bounded. There is a task for each request that is under way, never
 are wanted when there is room for them; and where outcomes are not taken, no further rows are.
 
 What waits has no task: `_next` alone says which request may be sent now, and where it has to wait
-for a cooldown or for the pace, one alarm rings for all. What was too fast waits there again.
+for a cooldown or for the pace, one alarm rings for all. What was too fast waits there again; where
+the number of requests is pinned, it rests for a moment first, and keeps its place.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import asyncio
 import logging
 import math
 import os
+import random
 import threading
 import time
 from collections import OrderedDict, deque
@@ -105,6 +107,8 @@ class Engine:
         """Rings when the next request may be sent."""
         self._pending: deque[Item] = deque()
         self._tasks: dict[asyncio.Task[None], Item] = {}
+        self._resting: dict[Item, asyncio.TimerHandle] = {}
+        """Those that were turned away, each until its rest is over."""
         self._leaders: dict[str, Item] = {}
         self._recent: OrderedDict[str, ChatCompletionsResponse] = OrderedDict()
         self._no_more_rows = False
@@ -207,9 +211,9 @@ class Engine:
         """
         How many requests may be under way now; 1 until the first has been answered.
         """
-        if not self.is_probed:
-            return 1
-        return self._most if self.plan.concurrency != "auto" else self._limits.concurrency
+        if self.plan.concurrency == "auto":
+            return self._limits.concurrency if self.is_probed else 1
+        return (self._most if self.is_probed else 1) - len(self._resting)
 
     def submit(self, item: Item) -> None:
         """
@@ -357,15 +361,33 @@ class Engine:
             if not is_throttle(error):
                 raise
             self.statistics.throttled += 1
-            if self._left(item) <= self._limits.cooldown or not self.plan.passes(error):
+            rest = self._rest_after(error)
+            if self._left(item) <= max(rest, self._limits.cooldown) or not self.plan.passes(error):
                 raise
             if self.stopped is None:
                 item.throttle = error
-                self._pending.appendleft(item)
+                if rest:
+                    self._resting[item] = self.loop.call_later(rest, self._rested, item)
+                else:
+                    self._pending.appendleft(item)
             elif not self.is_over:
                 self._give_up(item)
             return None
         return response
+
+    def _rest_after(self, error: AIStatsError) -> float:
+        # Seconds until a request that was turned away may be sent again. A number that is pinned
+        # does not shrink: at once, those that the gateway has no room for would be turned away
+        # thousands of times a second. After a Retry-After all wait anyway.
+        if self.plan.concurrency == "auto" or getattr(error, "retry_after", None) is not None:
+            return 0.0
+        return self.plan.policy.base * random.random()
+
+    def _rested(self, item: Item) -> None:
+        del self._resting[item]
+        self._pending.appendleft(item)
+        self._fill()
+        self._end_if_done()
 
     def _correct_pace(
         self, item: Item, attempts: tuple[Attempt, ...], used: int | None = 0
@@ -489,6 +511,14 @@ class Engine:
             self._hand_out(each, None)
         item.followers = []
 
+    def _give_up_waiting(self) -> None:
+        while self._pending:
+            self._give_up(self._pending.popleft())
+        while self._resting:
+            item, rest = self._resting.popitem()
+            rest.cancel()
+            self._give_up(item)
+
     def _lead_no_more(self, item: Item) -> None:
         if self._leaders.get(item.hashed) is item:
             del self._leaders[item.hashed]
@@ -552,8 +582,7 @@ class Engine:
         if self.stopped is not None:
             return
         self.stopped = reason
-        while self._pending:
-            self._give_up(self._pending.popleft())
+        self._give_up_waiting()
         self.loop.call_soon(self._end_if_done)
 
     def abort(self, error: BaseException | None = None, reason: str = "interrupted") -> None:
@@ -564,8 +593,7 @@ class Engine:
             return
         self.failure = self.failure or error
         self.stopped = self.stopped or reason
-        while self._pending:
-            self._give_up(self._pending.popleft())
+        self._give_up_waiting()
         for task, item in self._tasks.items():
             self._give_up(item)
             if task is not asyncio.current_task(self.loop):
@@ -599,7 +627,7 @@ class Engine:
 
     def _end_if_done(self) -> None:
         no_more = self._no_more_rows or self.stopped is not None
-        if no_more and not self._tasks and not self._pending:
+        if no_more and not (self._tasks or self._pending or self._resting):
             self._end()
 
     def _end(self) -> None:

@@ -690,6 +690,75 @@ async def test_throttles_are_put_back(caller: Caller, gateway: Gateway):
     assert limits_of(caller).throttled == 5
 
 
+@pytest.mark.parametrize("answered", [0, 1])
+async def test_turned_away_at_a_pinned_number(
+    caller: Caller, gateway: Gateway, monkeypatch: pytest.MonkeyPatch, answered: int
+):
+    """
+    Where the number of requests is pinned, who is turned away waits for a moment, keeps its place,
+    and is not under way meanwhile.
+    """
+    monkeypatch.setattr("random.random", lambda: 1.0)
+    for _ in range(answered):
+        gateway.reply(completion("one"))
+    for _ in range(2):
+        gateway.reply(error_body("rate_limited"), 429)
+    policy = aistats.RetryPolicy(base=0.5)
+    run = caller.client.map(["one", "two"], model=MODEL, concurrency=1, max_retries=policy)
+    begun = time.monotonic()
+    task = asyncio.ensure_future(finished(run))
+    await auntil(lambda: run.progress.throttled == 2 and run.progress.in_flight == 0)
+    assert len(gateway.requests) == answered + 2
+    await task
+
+    assert time.monotonic() - begun >= 1
+    assert run.texts() == ["one", "two"]
+    assert [attempt.status for attempt in run.outcomes[answered].attempts] == [429, 429, 200]
+
+
+async def test_turned_away_for_longer_than_the_call_may_take(
+    caller: Caller, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+):
+    """
+    Who would have to wait for longer than that fails at once.
+    """
+    monkeypatch.setattr("random.random", lambda: 1.0)
+    gateway.reply(completion("one"))
+    gateway.reply(error_body("rate_limited"), 429)
+    options = {"timeout": 20, "max_retries": aistats.RetryPolicy(base=30)}
+    with anyio.fail_after(10):
+        run = await finish(caller, ["one", "two"], concurrency=2, **options)
+
+    assert [type(outcome.error) for outcome in run.errors] == [aistats.RateLimitError]
+    assert len(gateway.requests) == 2
+
+
+async def test_stopped_while_one_waits_that_was_turned_away(
+    caller: Caller, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+):
+    """
+    It is not sent again, and was never started.
+    """
+    monkeypatch.setattr("random.random", lambda: 1.0)
+    failure = Gate()
+    gateway.reply(completion("one"))
+    gateway.reply(error_body("rate_limited"), 429)
+    gateway.reply(error_body("busy"), 500, before=failure)
+    policy = aistats.RetryPolicy(max_retries=0, base=30)
+    rows = ["one", "two", "three", "four"]
+    options = {"concurrency": 2, "stop_after": 1, "max_retries": policy}
+    run = caller.client.map(rows, model=MODEL, **options)
+    task = asyncio.ensure_future(finished(run))
+    await auntil(lambda: failure.reached.is_set() and run.progress.throttled == 1)
+    failure.open()
+    with anyio.fail_after(10):
+        await task
+
+    assert (len(gateway.requests), run.progress.done) == (3, 2)
+    assert run.stopped == "stop_after: 1 failures"
+    assert [len(run.errors), len(run._engine.unstarted)] == [1, 2]
+
+
 async def test_throttles_of_a_provider(caller: Caller, gateway: Gateway):
     """
     A 502 for a provider that was rate-limited is put back, too.
