@@ -1125,6 +1125,22 @@ async def test_retries_count_for_the_pace(caller: Caller, gateway: Gateway):
     assert time.monotonic() - begun > 0.3  # 13 at once were 3 too many, and the next is one more
 
 
+async def test_the_pace_after_a_cooldown(gateway: Gateway):
+    """
+    What would have been sent during a cooldown doesn't go all at once after it.
+    """
+    gateway.reply(completion("row 0"))
+    gateway.reply(error_body("rate_limited"), 429, {"retry-after-ms": "1500"})
+    rows = [f"row {number}" for number in range(25)]
+    begun = time.monotonic()
+    async with aistats.AsyncClient(KEY, gateway.url) as client:
+        run = await client.map(rows, model=MODEL, rpm=600, concurrency=30)
+
+    assert run.texts() == rows
+    # Of 26 requests ten went at once, ten more after the cooldown, and six in a second's pace.
+    assert time.monotonic() - begun > 2
+
+
 @pytest.mark.parametrize("name", ["max_output_tokens", "max_completion_tokens", "max_tokens"])
 async def test_the_pace_of_unknown_tokens(caller: Caller, gateway: Gateway, name: str):
     """
