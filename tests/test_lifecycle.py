@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import platform
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -241,6 +242,20 @@ print(sorted(set(sys.modules) - modules))
     ).output()
 
     assert output == "[]\n"
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc does that")
+def test_reads_map_no_memory(script: RunScript) -> None:
+    """What asyncio reads into is not asked from the system anew for each answer."""
+    code = """
+import resource
+faults = []
+for _ in range(250):
+    faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
+    client.generate_text(HI)
+print(faults[-1] - faults[50])
+"""
+    assert int(script(CLIENT + code).output()) < 100
 
 
 def test_child_that_never_calls(script: RunScript) -> None:
