@@ -138,6 +138,18 @@ class Engine:
         except BaseException:
             self.abort()
             raise
+        self.aides.append(self.loop.create_task(self._watch()))
+
+    async def _watch(self) -> None:
+        # Where all that is left waits for its turn, nothing else would notice that the client was
+        # closed, or that the loop ends.
+        try:
+            await self.plan.gateway.transport.wait(self.ended.wait)
+        except ConfigurationError as error:
+            self._break(str(error), error)
+        except BaseException:
+            self.abort()
+            raise
 
     async def _open_checkpoint(self, path: str | os.PathLike[str]) -> None:
         # Whoever cancels this may want the file next, so the thread is waited for.
@@ -180,7 +192,8 @@ class Engine:
         """
         self.delivered(taken)
         while items:
-            self.submit(items.popleft())
+            self.submit(items[0])
+            items.popleft()
         if is_last and not self._no_more_rows:
             self.end_of_rows(error)
         end = math.inf if within is None else self.loop.time() + within
@@ -270,7 +283,9 @@ class Engine:
 
     def _next(self) -> Item | None:
         # The item that is sent now; `None` if there is none that may be.
-        while self._pending and self._may_start():
+        while (self._pending or self._resting) and self._may_start():
+            if not self._pending:
+                return None
             item = self._pending[0]
             seconds = self._limits.cooldown
             if self._pace is not None:
@@ -361,8 +376,8 @@ class Engine:
             if not is_throttle(error):
                 raise
             self.statistics.throttled += 1
-            rest = self._rest_after(error)
-            if self._left(item) <= max(rest, self._limits.cooldown) or not self.plan.passes(error):
+            rest = self._rest_after(error, self._left(item))
+            if self._left(item) <= self._limits.cooldown or rest is None:
                 raise
             if self.stopped is None:
                 item.throttle = error
@@ -375,13 +390,16 @@ class Engine:
             return None
         return response
 
-    def _rest_after(self, error: AIStatsError) -> float:
-        # Seconds until a request that was turned away may be sent again. A number that is pinned
-        # does not shrink: at once, those that the gateway has no room for would be turned away
-        # thousands of times a second. After a Retry-After all wait anyway.
-        if self.plan.concurrency == "auto" or getattr(error, "retry_after", None) is not None:
-            return 0.0
-        return self.plan.policy.base * random.random()
+    def _rest_after(self, error: AIStatsError, left: float) -> float | None:
+        # Seconds until a request that was turned away may wait for its turn again, of those that
+        # are *left*; `None` if it may not. A number that is pinned does not shrink: at once, those
+        # that the gateway has no room for would be turned away thousands of times a second.
+        policy = self.plan.policy
+        if not self.plan.passes(error):
+            return None
+        if self.plan.concurrency == "auto" or getattr(error, "retry_after", None):
+            return 0.0  # there are fewer at once from now on, or all are held back
+        return min(min(policy.base, policy.cap) * random.random(), left / 2)
 
     def _rested(self, item: Item) -> None:
         del self._resting[item]
@@ -662,7 +680,8 @@ class Engine:
         """
         How far it is.
         """
-        return self.statistics.snapshot(self.total, len(self._tasks), self.limit())
+        concurrency = self.limit() + len(self._resting)
+        return self.statistics.snapshot(self.total, len(self._tasks), concurrency)
 
 
 def _lacks_model(error: Exception) -> bool:

@@ -52,14 +52,21 @@ class LoopThread:
         self._lock = threading.RLock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: Callable[[], object] | None = None
+        self._ident: int | None = None  # of the thread
 
     def run(self, step: Callable[[], Coroutine[Any, Any, T]], /) -> T:
         """
         Run *step* on the loop, and wait for its result. An interruption of the wait cancels it.
 
         Raises:
-            ConfigurationError: The loop has been stopped.
+            ConfigurationError: The loop has been stopped, or this is its own thread.
         """
+        if threading.get_ident() == self._ident:
+            raise ConfigurationError(
+                "This client was called from its own event loop, which would wait for itself: that "
+                "is where `retry_if` and what handles the log of the client's calls run. Use "
+                "another client there."
+            )
         hop = _Hop(step)
         try:
             # Under the lock, so that what is started is on the loop before a stop is.
@@ -93,6 +100,7 @@ class LoopThread:
             raise _closed()
         if self._loop is None:
             started = _start_loop()
+            self._ident = started[0].ident
             self._loop = started[1]
             self._stop = weakref.finalize(self, _stop_loop, *started, os.getpid(), self._transport)
             _watch_exit()

@@ -233,7 +233,7 @@ def _status_error(
     parts = [f"{status} {report.code}" if report.code else str(status), message]
     advice = _advice(status, report, exchange)
     if retry_after:
-        advice = f"{advice} It asks to be left alone for {retry_after:.3g} s.".strip()
+        advice = f"{advice} It asks to be left alone for {retry_after:g} s.".strip()
     error = status_error_class(status)(": ".join(parts) + (f" | {advice}" if advice else ""))
     error.message = message
     error.code = report.code

@@ -221,7 +221,7 @@ _NUMBER = r"[0-9]+(\.[0-9]+)?"  # float() reads more than HTTP knows
 
 
 def _seconds(value: str | None) -> float | None:
-    if value is None or re.fullmatch(_NUMBER, value.strip()) is None:
+    if value is None or re.fullmatch(_NUMBER, value := value.strip()) is None:
         return None
     seconds = float(value)
     return seconds if seconds < float("inf") else None

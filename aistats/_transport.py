@@ -308,6 +308,7 @@ class _Pool:
                 headers=headers,
                 timeout=_client_timeout(timeout.connect, timeout.idle),
                 allow_redirects=False,
+                raise_for_status=False,  # whatever the user's session does for others
                 proxy=self.proxy,
             )
         # What the session would do, without what no request of ours has: cookies, redirects,

@@ -1324,6 +1324,22 @@ async def test_session_of_the_user(gateway: Gateway) -> None:
     assert gateway.requests[0].headers["Authorization"] == f"Bearer {KEY}"
 
 
+async def test_session_that_raises(gateway: Gateway) -> None:
+    """A session that raises for bad statuses of its own gives our errors, and our retries."""
+    gateway.reply({"error": "busy"}, 503, {"retry-after-ms": "1"})
+    gateway.reply()
+    gateway.reply({"error": "rate_limited"}, 429, {"Retry-After": "3600"})
+    async with (
+        aiohttp.ClientSession(raise_for_status=True) as session,
+        aistats.AsyncClient(KEY, gateway.url, session=session) as client,
+    ):
+        answer = await client.generate_text(HI)
+        with pytest.raises(aistats.RateLimitError, match="left alone for 3600 s"):
+            await client.generate_text(HI)
+
+    assert [attempt.status for attempt in answer.attempts] == [503, 200]
+
+
 async def test_stream_on_a_session_of_the_user(gateway: Gateway) -> None:
     """Closing the client ends its streams on the user's session, too; the session goes on."""
     gateway.stream(OPENING, delta("Once"), Gate())

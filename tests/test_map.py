@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import inspect
 import json
@@ -720,17 +721,115 @@ async def test_turned_away_for_longer_than_the_call_may_take(
     caller: Caller, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ):
     """
-    Who would have to wait for longer than that fails at once.
+    Who is turned away is sent again until the call's time is over, however long it would wait.
     """
     monkeypatch.setattr("random.random", lambda: 1.0)
     gateway.reply(completion("one"))
-    gateway.reply(error_body("rate_limited"), 429)
-    options = {"timeout": 20, "max_retries": aistats.RetryPolicy(base=30)}
+    for _ in range(200):
+        gateway.reply(error_body("rate_limited"), 429)
+    options = {"timeout": 1, "max_retries": aistats.RetryPolicy(base=30, cap=30)}
     with anyio.fail_after(10):
         run = await finish(caller, ["one", "two"], concurrency=2, **options)
 
-    assert [type(outcome.error) for outcome in run.errors] == [aistats.RateLimitError]
-    assert len(gateway.requests) == 2
+    # The last try may begin so late that its answer doesn't come in time.
+    (outcome,) = run.errors
+    assert isinstance(outcome.error, aistats.RateLimitError | aistats.APITimeoutError)
+    assert 2 < len(outcome.attempts) < 100
+    assert outcome.timing.total > 0.6  # then the client's own cooldown is longer than what is left
+
+
+@pytest.mark.parametrize("after", ["0", "Sun, 06 Nov 1994 08:49:37 GMT"])
+async def test_turned_away_for_no_time(
+    caller: Caller, gateway: Gateway, monkeypatch: pytest.MonkeyPatch, after: str
+):
+    """
+    A `Retry-After` of nothing, or of a time that has gone, is none.
+    """
+    monkeypatch.setattr("random.random", lambda: 1.0)
+    gateway.reply(error_body("rate_limited"), 429, {"Retry-After": after})
+    begun = time.monotonic()
+    await finish(caller, ["one"], concurrency=1, max_retries=aistats.RetryPolicy(base=0.3))
+
+    assert time.monotonic() - begun >= 0.3
+
+
+async def test_budget_that_ends_while_one_waits(
+    caller: Caller, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+):
+    """
+    A run whose budget is used up doesn't wait for who was turned away.
+    """
+    monkeypatch.setattr("random.random", lambda: 1.0)
+    last = Gate()
+    gateway.reply(completion("one", usage={"total_tokens": 1}))
+    gateway.reply(error_body("rate_limited"), 429)
+    gateway.reply(completion("three", usage={"total_tokens": 20}), before=last)
+    options = {
+        "budget": aistats.Budget(tokens=10),
+        "max_retries": aistats.RetryPolicy(base=60, cap=60),
+    }
+    run = caller.client.map(["one", "two", "three"], model=MODEL, concurrency=2, **options)
+    task = asyncio.ensure_future(finished(run))
+    await auntil(lambda: last.reached.is_set() and run.progress.throttled == 1)
+    assert run.progress.concurrency == 2
+    last.open()
+    with anyio.fail_after(10):
+        await task
+
+    assert run.stopped == "budget: 21 of 10 tokens are used up"
+    assert (len(run.outcomes), len(run._engine.unstarted)) == (2, 1)
+
+
+async def test_closed_while_all_wait(
+    caller: Caller, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+):
+    """
+    A client that is closed ends a run of which nothing is under way, and the rows are for a retry.
+    """
+    monkeypatch.setattr("random.random", lambda: 1.0)
+    gateway.reply(error_body("rate_limited"), 429)
+    policy = aistats.RetryPolicy(base=60, cap=60)
+    run = caller.client.map(["one", "two"], model=MODEL, concurrency=2, max_retries=policy)
+    task = asyncio.ensure_future(finished(run))
+    await auntil(lambda: run.progress.throttled == 1 and run.progress.in_flight == 0)
+    with anyio.fail_after(10):
+        await caller.aclose()
+        with contextlib.suppress(ConfigurationError):  # a Client's own loop has ended
+            await task
+
+    assert run.is_done
+    assert run.stopped is not None
+    assert repr(run.retry()).startswith(f"<{type(run).__name__} new")
+
+
+def test_loop_that_ends_while_all_wait(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    """
+    A run of which nothing is under way ends with its loop, and leaves its checkpoint to the next.
+    """
+    monkeypatch.setattr("random.random", lambda: 1.0)
+    path = tmp_path / "run.jsonl"
+    gateway.reply(error_body("rate_limited"), 429)
+    client = aistats.AsyncClient(KEY, gateway.url)
+    policy = aistats.RetryPolicy(base=60, cap=60)
+    options = {"model": MODEL, "concurrency": 1, "max_retries": policy, "checkpoint": path}
+    run = client.map(["one"], **options)
+    kept: list[Any] = []
+
+    async def begin() -> None:
+        kept.append(aiter(run))
+        task = asyncio.ensure_future(anext(kept[0]))
+        await auntil(lambda: run.progress.throttled == 1 and run.progress.in_flight == 0)
+        task.cancel()
+
+    async def again() -> list[str | None]:
+        async with client:
+            return (await client.map(["one"], **options)).texts()
+
+    asyncio.run(begin())
+    assert run.is_done
+    assert asyncio.run(again()) == ["one"]
 
 
 async def test_stopped_while_one_waits_that_was_turned_away(

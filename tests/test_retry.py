@@ -489,6 +489,7 @@ words = st.sampled_from(
 
 @given(value=st.lists(words).map("".join) | st.text(max_size=30))
 @example(value="1 Jan 0 0:0:0")
+@example(value="0\x1f")
 @quick
 def test_any_retry_after(value: str):
     """

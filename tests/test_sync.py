@@ -413,6 +413,25 @@ def test_same_signatures(cls: type, other: type) -> None:
         assert signature(method) == signature(getattr(other, RENAMED.get(name, name))), name
 
 
+def test_called_from_its_own_loop(gateway: Gateway) -> None:
+    """A client that is called where its calls run says so, and does not wait for itself."""
+    told: list[aistats.ConfigurationError] = []
+
+    def retry_if(error: aistats.AIStatsError) -> bool:
+        with pytest.raises(aistats.ConfigurationError, match="its own event loop") as caught:
+            client.generate_text(model="m", messages="Hi")
+        told.append(caught.value)
+        return True
+
+    gateway.reply({"error": "busy"}, 400)
+    policy = aistats.RetryPolicy(base=0, retry_if=retry_if)
+    with aistats.Client(KEY, gateway.url, max_retries=policy) as client:
+        answer = client.generate_text(model="m", messages="Hi")
+        assert [attempt.status for attempt in answer.attempts] == [400, 200]
+
+    assert len(told) == 1
+
+
 def test_same_constructor() -> None:
     """Both clients are made with the same arguments."""
     assert signature(aistats.Client.__init__) == signature(aistats.AsyncClient.__init__)
