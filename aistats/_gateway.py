@@ -106,6 +106,11 @@ class Gateway:
         key, api_key = [api_key], None  # so that no traceback shows it
         self._authorization = _Secret.of(key.pop())
         self._session = _checked_session(session)
+        if session is not None and ssl_context is not None:
+            raise ConfigurationError(
+                "ssl_context is for the client's own connections; those of a session are made by "
+                "its connector: aiohttp.TCPConnector(ssl=...)."
+            )
         self.base_url = _checked_base_url(
             base_url or os.environ.get("AI_STATS_BASE_URL") or _DEFAULT_BASE_URL
         )
@@ -179,7 +184,7 @@ class Gateway:
             gateway=self,
             body=checked.body(stream=is_stream, extra_body=extra_body),
             headers={"Accept": accept, **(extra_headers or {})},
-            query={name: str(value) for name, value in (extra_query or {}).items()},
+            query=_checked_query(extra_query or {}),
             timeout=self._timeout if isinstance(timeout, NotGiven) else Timeout.of(timeout),
             policy=self._policy if max_retries is None else _policy(max_retries),
         )
@@ -579,6 +584,19 @@ def _header_faults(path: str, headers: Any) -> list[Fault]:
                 )
             )
     return faults
+
+
+def _checked_query(query: Any) -> dict[str, str]:
+    if not is_mapping(query):
+        raise RequestValidationError([Fault("extra_query", None, "a mapping of names to values")])
+    faults = [
+        Fault(f"extra_query[{name!r}]", None, "a string or a number, under a name")
+        for name, value in query.items()
+        if not (isinstance(name, str) and isinstance(value, str | int | float))
+    ]
+    if faults:
+        raise RequestValidationError(faults)
+    return {name: str(value) for name, value in query.items()}
 
 
 def _is_header_value(value: str) -> bool:

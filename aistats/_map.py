@@ -221,8 +221,10 @@ class _AnyRun:
 
     def _check_new(self) -> None:
         if self._engine is not None:
+            where = "Its outcomes are in run.outcomes. " if self._keeps else ""
             raise ConfigurationError(
-                "A run is done once. Call map again; with a checkpoint nothing is asked twice."
+                f"A run is done once. {where}To ask anew, call map again; with a checkpoint "
+                "nothing is asked twice."
             )
 
     def _statistics(self) -> Statistics:

@@ -7,6 +7,7 @@ Nothing here reads a clock or rolls dice; both are arguments.
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
@@ -47,10 +48,27 @@ def _not_negative(_policy: object, attribute: attrs.Attribute[Any], value: Any) 
         )
 
 
-def _in_ranges(statuses: frozenset[Any]) -> str:
+def _is_asked(_policy: object, _attribute: attrs.Attribute[Any], value: Any) -> None:
+    # What an `async def` returns would count as a yes.
+    if value is not None and (not callable(value) or inspect.iscoroutinefunction(value)):
+        raise ConfigurationError(f"retry_if must be a plain function, or None; not {value!r}")
+
+
+def _is_flag(_policy: object, attribute: attrs.Attribute[Any], value: Any) -> None:
+    if not isinstance(value, bool):
+        raise ConfigurationError(f"{attribute.name} must be True or False; not {value!r}")
+
+
+def _as_statuses(statuses: Any) -> frozenset[int]:
+    several = () if isinstance(statuses, str) or not hasattr(statuses, "__iter__") else statuses
+    made: frozenset[Any] = frozenset(several)
+    if several is not statuses or not all(type(status) is int for status in made):
+        raise ConfigurationError(f"statuses must be a set of whole numbers; not {statuses!r}")
+    return made
+
+
+def _in_ranges(statuses: frozenset[int]) -> str:
     # `{429, 500-504}`: there are a hundred of them by default.
-    if not all(type(status) is int for status in statuses):
-        return repr(statuses)
     ranges: list[list[int]] = []
     for status in sorted(statuses):
         if ranges and status == ranges[-1][1] + 1:
@@ -92,16 +110,18 @@ class RetryPolicy:
     longest_wait: float = attrs.field(default=60.0, validator=_not_negative)
     """A `Retry-After` beyond this, in seconds, is not waited for: the error is raised at once."""
     statuses: frozenset[int] = attrs.field(
-        default=_RETRIED_STATUSES, converter=frozenset, repr=_in_ranges
+        default=_RETRIED_STATUSES, converter=_as_statuses, repr=_in_ranges
     )
     """The statuses that are tried again."""
-    retry_ambiguous: bool = True
+    retry_ambiguous: bool = attrs.field(default=True, validator=_is_flag)
     """
     Whether to try again after a connection was lost when the request was out and no answer had
     begun. The gateway may have done the work by then, and a second try be billed as well: it knows
     no idempotency keys.
     """
-    retry_if: Callable[[AIStatsError], bool | None] | None = None
+    retry_if: Callable[[AIStatsError], bool | None] | None = attrs.field(
+        default=None, validator=_is_asked
+    )
     """Asked first about each error: `True` or `False` decides, `None` leaves it to the rules."""
 
     def next_delay(self, attempt: int, error: AIStatsError, dice: float) -> float | None:

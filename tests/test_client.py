@@ -11,6 +11,7 @@ import gzip
 import json
 import logging
 import pathlib
+import ssl
 import traceback
 from collections.abc import Callable
 from typing import Any
@@ -1322,6 +1323,23 @@ async def test_session_of_the_user(gateway: Gateway) -> None:
     assert [seen.connection for seen in gateway.requests] == [1, 1]
     assert gateway.requests[0].headers["X-Of-The-Session"] == "yes"
     assert gateway.requests[0].headers["Authorization"] == f"Bearer {KEY}"
+
+
+async def test_session_and_certificates(gateway: Gateway) -> None:
+    """Certificates that a session would not look at are refused."""
+    context = ssl.create_default_context()
+    async with aiohttp.ClientSession() as session:
+        with pytest.raises(aistats.ConfigurationError, match="ssl_context is for the client's own"):
+            aistats.AsyncClient(KEY, gateway.url, session=session, ssl_context=context)
+
+
+@pytest.mark.parametrize("query", ["a=b", ["a"], {1: "b"}, {"a": None}, {"a": ["b", "c"]}])
+async def test_wrong_query(caller: Caller, gateway: Gateway, query: Any) -> None:
+    """What can't be put into the URL as it stands is a fault by name, and nothing is sent."""
+    with pytest.raises(aistats.RequestValidationError, match="extra_query"):
+        await caller.generate_text(HI, extra_query=query)
+
+    assert gateway.requests == []
 
 
 async def test_session_that_raises(gateway: Gateway) -> None:
