@@ -2018,6 +2018,18 @@ async def test_an_error_after_a_stop_is_raised(caller: Caller, gateway: Gateway)
         await task
 
 
+async def test_iterated_after_its_end(caller: Caller):
+    """
+    Whoever iterates a run that is done and kept is told where its outcomes are.
+    """
+    run = await finish(caller, ["one"])
+    with pytest.raises(ConfigurationError, match=r"Its outcomes are in run\.outcomes\."):
+        if isinstance(run, aistats.Run):
+            next(iter(run))
+        else:
+            await anext(aiter(run))
+
+
 async def test_two_wait_for_one_run(caller: Caller, gateway: Gateway):
     """
     Whoever asks for a run that is under way waits for the same end.
