@@ -2023,11 +2023,15 @@ async def test_iterated_after_its_end(caller: Caller):
     Whoever iterates a run that is done and kept is told where its outcomes are.
     """
     run = await finish(caller, ["one"])
-    with pytest.raises(ConfigurationError, match=r"Its outcomes are in run\.outcomes\."):
+
+    async def iterate() -> None:
         if isinstance(run, aistats.Run):
             next(iter(run))
         else:
             await anext(aiter(run))
+
+    with pytest.raises(ConfigurationError, match=r"Its outcomes are in run\.outcomes\."):
+        await iterate()
 
 
 async def test_two_wait_for_one_run(caller: Caller, gateway: Gateway):
