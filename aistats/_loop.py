@@ -91,6 +91,7 @@ class LoopThread:
         """
         with self._lock:
             self._is_stopped = True
+            self._ident = None  # another thread may get it
             stop, self._stop = self._stop, None
         if stop is not None:
             stop()
