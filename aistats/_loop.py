@@ -22,6 +22,8 @@ __all__ = ("LoopThread",)
 
 T = TypeVar("T")
 
+_LONGEST_WAIT = 0.5  # seconds
+
 
 class LoopThread:
     """
@@ -76,7 +78,10 @@ class LoopThread:
                     loop.call_soon_threadsafe(hop.start)
                 except RuntimeError:  # the interpreter ends, and has stopped the loop
                     raise _closed() from None
-            hop.done.acquire()
+            # A Ctrl-C that came while this thread waited for its turn, just before the lock, would
+            # be seen only after it.
+            while not hop.done.acquire(timeout=_LONGEST_WAIT):
+                pass
         except BaseException:
             # Interrupted, perhaps before the wait began.
             if self._loop is not None:
