@@ -22,9 +22,7 @@ from typing import Any
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.connector import Connection
-from aiohttp.helpers import (
-    ceil_timeout,  # pyright: ignore[reportUnknownVariableType]  # What it returns is not said.
-)
+from aiohttp.helpers import ceil_timeout
 
 from ._exchange import Trace
 

@@ -15,7 +15,6 @@ passed on as it is.
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache, partial
 from numbers import Integral, Real
@@ -28,6 +27,7 @@ from typing import (
     get_args,
     get_origin,
     get_type_hints,
+    is_typeddict,
 )
 
 from cattrs import ClassValidationError, Converter, IterableValidationError
@@ -43,11 +43,6 @@ from cattrs.gen.typeddicts import (
 from ._errors import Fault, RequestValidationError
 from ._json import as_dict, finite, is_list_like, is_object_like, join_path
 from ._rules import UNIONS, FaultError, Free, MappingRule, Tagged, ValueRule, describe
-
-if sys.version_info >= (3, 11):
-    from typing import is_typeddict
-else:
-    from typing_extensions import is_typeddict
 
 __all__ = ("structurer",)
 
@@ -78,7 +73,7 @@ def _structure(hook: Hook, value: Any) -> Any:
 
 def _faults(error: BaseException, path: str) -> Iterator[Fault]:
     if isinstance(error, ClassValidationError | IterableValidationError):
-        for inner in _collected(error):
+        for inner in error.exceptions:
             yield from _faults(inner, _path_of(inner, path))
     elif isinstance(error, FaultError):
         yield Fault(join_path(path, *error.steps), error.value, error.expected)
@@ -87,12 +82,6 @@ def _faults(error: BaseException, path: str) -> Iterator[Fault]:
         yield Fault(path, None, f"{describe(note.type)}; it is missing")
     else:
         raise error
-
-
-def _collected(group: Any) -> tuple[Exception, ...]:
-    # For type checkers an attribute of `Any`: on Python 3.10 the class comes from a backport.
-    collected: tuple[Exception, ...] = group.exceptions
-    return collected
 
 
 def _note(error: BaseException) -> Any:
@@ -208,9 +197,10 @@ def _typeddict_hook(declared: Any, converter: Converter, rules: Sequence[Mapping
         try:
             made = fill(given, declared)
         except ClassValidationError as error:
-            errors += _collected(error)
+            errors += error.exceptions
         if errors:
-            raise ClassValidationError("", errors, declared)
+            # cattrs adds the third argument in `__new__`; pyright looks at `__init__` alone.
+            raise ClassValidationError("", errors, declared)  # pyright: ignore[reportCallIssue]
         return made
 
     return structure_mapping

@@ -11,15 +11,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-import sys
 from collections.abc import Callable
 from types import TracebackType
-from typing import Literal
-
-if sys.version_info >= (3, 11):
-    from typing import Self
-else:
-    from typing_extensions import Self
+from typing import Literal, Self
 
 __all__ = ("Deadline", "Deadlines", "Interruption")
 
@@ -167,8 +161,6 @@ class Interruption:
     """
     When called, cancels the task that is in its context, which goes on after the end of it. A
     cancellation by somebody else goes through.
-
-    Before Python 3.11 nobody counts cancellations, and another one at the same moment is lost.
     """
 
     __slots__ = ("_before", "_is_used", "_task")
@@ -188,7 +180,7 @@ class Interruption:
         traceback: TracebackType | None,
     ) -> bool:
         is_own = self._is_used
-        if is_own and sys.version_info >= (3, 11) and self._task is not None:
+        if is_own and self._task is not None:
             self._task.uncancel()
         is_own = is_own and self._cancellations() <= self._before
         self._task = None  # no cycle by way of the task's end; and from now on it cancels nothing
@@ -208,6 +200,4 @@ class Interruption:
                 task.get_loop().call_soon_threadsafe(self)
 
     def _cancellations(self) -> int:
-        if sys.version_info >= (3, 11) and self._task is not None:
-            return self._task.cancelling()
-        return 0
+        return 0 if self._task is None else self._task.cancelling()

@@ -15,7 +15,7 @@ import random
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import urlencode, urlsplit
 
@@ -381,7 +381,7 @@ class Call:
         except (APIConnectionError, APIResponseError):
             body = b""  # the status says enough
         this.exchange.request = self._sent_request()
-        wait = retry_after(this.exchange.headers, datetime.now(timezone.utc))
+        wait = retry_after(this.exchange.headers, datetime.now(UTC))
         raise status_error_from(self.gateway.masked(body), this.exchange, wait)
 
     def _without_key(self, read: Callable[[bytes], T], body: bytes) -> T:

@@ -296,9 +296,8 @@ class _Server:
             self._process.wait(0.2 if isinstance(error, AIStatsError) else 0)
         except subprocess.TimeoutExpired:
             return
-        if sys.version_info >= (3, 11):
-            status = self._process.returncode
-            error.add_note(self._with_log(f"The local model's server died with status {status}."))
+        status = self._process.returncode
+        error.add_note(self._with_log(f"The local model's server died with status {status}."))
 
     def _handshake(self, process: subprocess.Popen[bytes], settings: dict[str, Any]) -> None:
         assert process.stdin is not None

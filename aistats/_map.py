@@ -14,7 +14,6 @@ import contextlib
 import functools
 import importlib
 import operator
-import sys
 import threading
 import time
 import weakref
@@ -36,10 +35,7 @@ from ._rows import Item, Plan, Row, Rows, Source
 if TYPE_CHECKING:
     from ._stream import Run as RunStep
 
-if sys.version_info >= (3, 11):
-    from typing import Self
-else:
-    from typing_extensions import Self
+from typing import Self
 
 __all__ = ("AsyncRun", "Run")
 

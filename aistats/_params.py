@@ -12,17 +12,11 @@ variable is no `TypedDict`.
 
 # Without `from __future__ import annotations`: it would hide each `NotRequired` from `TypedDict`.
 
-import sys
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NotRequired, TypedDict
 
 from ._models import Message, ToolCall
 from ._rules import Above, AnyOf, Between, Closed, Expected, Free, Length, Tagged
-
-if sys.version_info >= (3, 11):
-    from typing import NotRequired, TypedDict
-else:
-    from typing_extensions import NotRequired, TypedDict
 
 __all__ = (
     "AnthropicOptions",

@@ -81,7 +81,7 @@ class Response:
         self._deadline.wait()
         try:
             return await content.readany()
-        except (aiohttp.ClientError, OSError, asyncio.TimeoutError, RuntimeError) as error:
+        except (TimeoutError, aiohttp.ClientError, OSError, RuntimeError) as error:
             if isinstance(error, RuntimeError):  # the connection was closed under the reader
                 error = aiohttp.ServerDisconnectedError()
             if self._deadline.expired == "idle":

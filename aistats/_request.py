@@ -7,7 +7,6 @@ dicts it was made of can change it, and what is sent was checked to the last byt
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
@@ -21,10 +20,7 @@ from ._params import ChatCompletionsParams
 from ._rules import FaultError, describe, scalar_test
 
 if TYPE_CHECKING:
-    if sys.version_info >= (3, 11):
-        from typing import Unpack
-    else:
-        from typing_extensions import Unpack
+    from typing import Unpack
 
 __all__ = ("ChatCompletionsRequest", "build_request", "checked_request")
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Mapping
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 
 import attrs
@@ -233,7 +233,7 @@ def retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
     except (ValueError, OverflowError):
         return None
     if then.tzinfo is None:
-        then = then.replace(tzinfo=timezone.utc)
+        then = then.replace(tzinfo=UTC)
     return max(0.0, (then - now).total_seconds())
 
 

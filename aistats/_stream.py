@@ -11,12 +11,11 @@ from __future__ import annotations
 import contextlib
 import enum
 import functools
-import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator
 from types import TracebackType
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 import attrs
 
@@ -27,11 +26,6 @@ from ._models import ChatCompletionChunk, ChatCompletionsResponse
 from ._progress import LiveHTML, awake, in_notebook
 from ._protocol import NEED_DATA, Need, StreamDecoder
 from ._sse import Event
-
-if sys.version_info >= (3, 11):
-    from typing import Self
-else:
-    from typing_extensions import Self
 
 __all__ = ("AsyncStream", "OpenedStream", "Opening", "Receiver", "Run", "Stream")
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import os
-import sys
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, overload
@@ -30,10 +29,7 @@ if TYPE_CHECKING:
     from ._params import ChatCompletionsParams
     from ._rows import Budget
 
-if sys.version_info >= (3, 11):
-    from typing import Self, Unpack
-else:
-    from typing_extensions import Self, Unpack
+from typing import Self, Unpack
 
 __all__ = ("Client",)
 

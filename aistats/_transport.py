@@ -129,13 +129,7 @@ class Transport:
                 trace.first_byte = time.monotonic()
                 return Response(raw, self.host, timeout, deadline)
             failure = given_up(deadline, whom, timeout, trace.phase)
-        except (
-            aiohttp.ClientError,
-            OSError,
-            asyncio.TimeoutError,
-            RuntimeError,
-            ValueError,
-        ) as error:
+        except (TimeoutError, aiohttp.ClientError, OSError, RuntimeError, ValueError) as error:
             if self._session is not None:
                 trace.is_sent = not isinstance(
                     error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError
@@ -320,7 +314,7 @@ class _Pool:
             connection = await connector.connect(
                 request, traces=[], timeout=_client_timeout(timeout.connect, None)
             )
-        except asyncio.TimeoutError as error:
+        except TimeoutError as error:
             raise aiohttp.ConnectionTimeoutError from error
         protocol = connection.protocol
         assert protocol is not None

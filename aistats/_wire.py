@@ -9,19 +9,13 @@ from __future__ import annotations
 
 import inspect
 import json
-import sys
 from collections.abc import Callable, Iterable
 from decimal import Decimal, InvalidOperation
 from types import UnionType
-from typing import Any, TypeGuard, Union, get_args, get_origin
+from typing import Any, Self, TypeGuard, Union, get_args, get_origin
 
 import attrs
 import orjson
-
-if sys.version_info >= (3, 11):
-    from typing import Self
-else:
-    from typing_extensions import Self
 
 __all__ = (
     "Wire",

@@ -58,7 +58,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     peers = [peer for peer in PEERS if not missing[peer]]
     parts = options.only or (QUICK_PARTS if options.quick else PARTS)
     results: dict[str, Any] = {
-        "made": dt.datetime.now(dt.timezone.utc).date().isoformat(),
+        "made": dt.datetime.now(dt.UTC).date().isoformat(),
         "machine": machine.describe(),
         "versions": versions,
         "missing": {peer: packages for peer, packages in missing.items() if packages},

@@ -24,7 +24,7 @@ from servers import Gateway, RawServer, auntil, until
 import aistats
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from typing import Self
 
 KEY = "aistats_v1_k_t3stkey_s3cret-that-must-not-show"
 """

@@ -31,8 +31,9 @@ import anyio
 from aiohttp import web
 
 if TYPE_CHECKING:
+    from typing import Self
+
     from multidict import CIMultiDictProxy
-    from typing_extensions import Self
 
 DEADLINE = 20.0
 """

@@ -13,7 +13,6 @@ import gc
 import math
 import os
 import select
-import sys
 import threading
 import weakref
 from collections.abc import Awaitable, Callable, Iterator
@@ -180,10 +179,7 @@ async def by_deadline(call: Reached, reached: Reached) -> None:
 
 WAYS = [
     by_cancel,
-    pytest.param(
-        by_timeout,
-        marks=pytest.mark.skipif(sys.version_info < (3, 11), reason="asyncio.timeout() is newer"),
-    ),
+    by_timeout,
     by_scope,
     by_deadline,
 ]
@@ -500,10 +496,9 @@ async def test_a_limit_that_a_middleware_swallows(gateway: Gateway) -> None:
     ):
         with anyio.fail_after(5), pytest.raises(aistats.APITimeoutError, match="total limit"):
             await client.stream_text(HI, timeout=0.3).final_response()
-        if sys.version_info >= (3, 11):
-            task = asyncio.current_task()
-            assert task is not None
-            assert task.cancelling() == 0
+        task = asyncio.current_task()
+        assert task is not None
+        assert task.cancelling() == 0
     await auntil(lambda: not gateway.open_connections)
 
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import sys
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -300,12 +299,10 @@ async def test_an_interruption_that_is_taken_back():
     task = asyncio.create_task(interrupted())
 
     assert await task == "went on"
-    if sys.version_info >= (3, 11):
-        assert task.cancelling() == 0
+    assert task.cancelling() == 0
 
 
 @pytest.mark.anyio
-@pytest.mark.skipif(sys.version_info < (3, 11), reason="nobody counts cancellations")
 @pytest.mark.parametrize("is_first", [True, False])
 async def test_an_interruption_beside_another(is_first: bool):
     """
@@ -368,5 +365,4 @@ async def test_an_error_beside_an_interruption():
     with pytest.raises(ValueError, match="It failed"):
         await task
 
-    if sys.version_info >= (3, 11):
-        assert task.cancelling() == 0
+    assert task.cancelling() == 0

@@ -441,7 +441,7 @@ def test_error():
     An error shows its kind, its words, status, code, each attempt, and what had arrived.
     """
     error = RateLimited("Too fast")
-    error.__notes__ = ["A note"]  # what `add_note` does, which Python 3.10 doesn't have
+    error.add_note("A note")
     error.code, error.retry_after = "rate_limited", 2.5
     tries = (Attempt("unsent", None, "no route", 0.25), Attempt("answered", 429, "429"))
     error.exchange = Exchange(status=429, attempts=tries)

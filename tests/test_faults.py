@@ -23,7 +23,7 @@ import tracemalloc
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
@@ -409,7 +409,7 @@ def zipped_stream(frames: bytes) -> bytes:
     return event_stream(gzip.compress(frames), Content_Encoding="gzip") + chunked()
 
 
-NOW = datetime.now(timezone.utc)
+NOW = datetime.now(UTC)
 LATER = format_datetime(NOW + timedelta(hours=1), usegmt=True)
 EARLIER = format_datetime(NOW - timedelta(hours=1), usegmt=True)
 BUSY = error_body("busy")

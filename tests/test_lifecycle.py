@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import platform
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -102,9 +101,6 @@ assert client.generate_text(HI).text == "Hi"  # the client goes on
     assert program.output().endswith("interrupted\n")
 
 
-@pytest.mark.skipif(
-    sys.version_info < (3, 11), reason="there, asyncio lets Ctrl-C break off whatever code runs"
-)
 def test_ctrl_c_in_an_async_program(script: RunScript, gateway: Gateway) -> None:
     """Ctrl-C in an asynchronous program closes the stream that it was reading."""
     gate = Gate()

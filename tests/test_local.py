@@ -473,7 +473,6 @@ def test_endless_start(model: Callable[[str], Path], monkeypatch: pytest.MonkeyP
         pass
 
 
-@pytest.mark.skipif(sys.version_info < (3, 11), reason="errors have notes from Python 3.11 on")
 def test_death(model: Callable[[str], Path], tmp_path: Path) -> None:
     """
     The error of a call whose server died in the middle has a note that says so.

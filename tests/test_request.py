@@ -320,7 +320,7 @@ def test_any_mapping_is_a_mapping():
     assert made["metadata"] == {"a": "b"}
 
 
-class Role(str, enum.Enum):
+class Role(str, enum.Enum):  # noqa: UP042 - users write it like this
     """A string that is a member of an enumeration."""
 
     SPEAKER = "user"

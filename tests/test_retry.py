@@ -5,7 +5,7 @@ Trying again: after which failures, how often, and after how long.
 from __future__ import annotations
 
 import json
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -404,7 +404,7 @@ def test_no_such_number_of_retries(value: float):
 
 # -- Retry-After --------------------------------------------------------------------------------
 
-NOW = datetime(2026, 1, 1, tzinfo=timezone.utc)
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -224,7 +224,7 @@ async def test_unknown_authority(connect: Connect, tls: Server, ask: Ask) -> Non
     ("names", "options", "says"),
     [
         (["elsewhere.example"], {}, "127.0.0.1"),
-        (["127.0.0.1"], {"not_after": datetime(2020, 1, 1, tzinfo=timezone.utc)}, "expired"),
+        (["127.0.0.1"], {"not_after": datetime(2020, 1, 1, tzinfo=UTC)}, "expired"),
     ],
     ids=["of another host", "expired"],
 )
