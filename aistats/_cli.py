@@ -9,10 +9,13 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+from typing import TextIO
 
 from aistats import (
     AIStatsError,
     ChatCompletionsParams,
+    ChatCompletionsResponse,
     Client,
     ConfigurationError,
     RequestValidationError,
@@ -27,45 +30,81 @@ _GATEWAY_MODEL = "openai/gpt-5-nano"
 _DONE = 0
 _FAILED = 1
 _MISUSED = 2
-_INTERRUPTED = 130  # what a shell reports of a program that SIGINT ended
-_NO_READER = 141  # and SIGPIPE
+_INTERRUPTED = 130  # what a shell reports for a program that SIGINT ended
+_NO_READER = 141  # and for SIGPIPE
 
 _NO_KEY = """\
-aistats: there is no API key: set AI_STATS_API_KEY to yours, and the gateway answers;
+there is no API key: set AI_STATS_API_KEY to yours, and the gateway answers;
 or add --local, and a small model on this machine answers without one (98 MB, fetched once)."""
+
+# What an answer that ends so lacks. Other reasons are the provider's own words for a normal end.
+_SHORTCOMINGS = {
+    "length": "the answer was cut off at the limit of tokens",
+    "content_filter": "a content filter cut the answer off",
+    "tool_calls": "the model asked for a tool call, which can't be run here",
+}
+
+# A terminal would act on control characters. Line ends and tabs stay.
+_ESCAPED = {
+    code: f"[U+{code:04X}]" for code in (*range(32), *range(127, 160)) if code not in b"\t\n\r"
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """
-    The exit status of one run: 0, or 1 for an error of the call, 2 for a wrong use, 130 for Ctrl-C.
+    Run the command and return its exit status.
+
+    0 is an answer with text; where it was cut off, standard error says so. 1 is an error of the
+    call, an answer without text, or output that can't be written. 2 is a wrong use, 130 is Ctrl-C,
+    and 141 is a reader that went away.
     """
-    options = _parser().parse_args(arguments)
-    if options.model == "":
-        return _report("--model is empty", None, _MISUSED)
-    if not options.local and not os.environ.get("AI_STATS_API_KEY"):
-        print(_NO_KEY, file=sys.stderr)
-        return _MISUSED
-    # A character that the terminal can't show is no reason to lose the answer.
-    if reconfigure := getattr(sys.stdout, "reconfigure", None):
-        reconfigure(errors="replace")
+    if sys.stderr is None:
+        # It was closed. `print` would write errors to standard output instead.
+        sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115 - it stays open
     try:
-        _answer(options)
+        return _run(arguments)
     except (ConfigurationError, RequestValidationError) as error:
         return _report(str(error), error, _MISUSED)
     except AIStatsError as error:
         where = f" (request {error.request_id})" if error.request_id else ""
-        return _report(" ".join(f"{error}{where}".split()), error, _FAILED)
-    except UnicodeDecodeError:
-        return _report("standard input is not text in UTF-8", None, _MISUSED)
+        return _report(_in_a_line(f"{error}{where}"), error, _FAILED)
+    except _OutputError as error:
+        _silence(sys.stdout)
+        if isinstance(error.reason, BrokenPipeError):
+            return _NO_READER
+        what = error.reason.strerror or error.reason
+        return _report(f"standard output could not be written: {what}", None, _FAILED)
     except KeyboardInterrupt:
         return _INTERRUPTED
-    except OSError as error:
-        # The interpreter flushes standard output once more as it ends, and would complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        if isinstance(error, BrokenPipeError):
-            return _NO_READER
-        return _report(f"the answer could not be written: {error.strerror}", None, _FAILED)
-    return _DONE
+
+
+class _OutputError(Exception):
+    """
+    Standard output can't be written to.
+    """
+
+    def __init__(self, reason: OSError) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    if sys.stdout is None:
+        # Before anything is sent: nobody would see the answer, which is paid for.
+        return _report("standard output is closed", None, _FAILED)
+    # A character that the terminal can't show is no reason to lose the answer.
+    if reconfigure := getattr(sys.stdout, "reconfigure", None):
+        reconfigure(errors="replace")
+    try:
+        options = _parser().parse_args(arguments)
+    except SystemExit:
+        _write("")  # the help, which is flushed here and not by the interpreter at its end
+        raise
+    if options.model == "":
+        return _report("--model is empty", None, _MISUSED)
+    if not options.local and not os.environ.get("AI_STATS_API_KEY"):
+        return _report(_NO_KEY, None, _MISUSED)
+    return _answer(options)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -94,13 +133,11 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _answer(options: argparse.Namespace) -> None:
+def _answer(options: argparse.Namespace) -> int:
     """
-    The whole answer has been printed.
+    Print the whole answer and return the exit status.
     """
-    prompt = options.prompt
-    if prompt == "-":
-        prompt = sys.stdin.buffer.read().decode()
+    prompt = _read_prompt() if options.prompt == "-" else options.prompt
     if not prompt.strip():
         raise ConfigurationError("the prompt is empty")
     params: ChatCompletionsParams = {"model": options.model or _GATEWAY_MODEL, "messages": prompt}
@@ -111,37 +148,102 @@ def _answer(options: argparse.Namespace) -> None:
         ]
     if not options.local:
         with Client() as client:
-            _print_answer(client, params, options)
-        return
+            return _judge(_print_answer(client, params, options))
     model = local(options.model)
     params["model"] = model.model_name
     with model as client:
-        _print_answer(client, params, options)
+        return _judge(_print_answer(client, params, options))
+
+
+def _read_prompt() -> str:
+    if sys.stdin is None:
+        raise ConfigurationError("standard input is closed: give the prompt as an argument")
+    try:
+        return sys.stdin.buffer.read().decode("utf-8-sig")  # an editor may write a byte order mark
+    except UnicodeDecodeError:
+        raise ConfigurationError("standard input is not text in UTF-8") from None
+    except OSError as error:
+        what = error.strerror or error
+        raise ConfigurationError(f"standard input could not be read: {what}") from None
 
 
 def _print_answer(
     client: Client, params: ChatCompletionsParams, options: argparse.Namespace
-) -> None:
+) -> ChatCompletionsResponse:
     if options.no_stream:
         response = client.generate_text(params)
-        print(json.dumps(response.to_dict()) if options.json else response.text, flush=True)
-        return
+        if options.json:
+            _write(json.dumps(response.to_dict()) + "\n")
+        elif response.text:
+            _write(_shown(response.text) + "\n")
+        return response
     with client.stream_text(params) as stream:
         if options.json:
             for chunk in stream:
-                print(json.dumps(chunk.to_dict()), flush=True)
-            return
+                _write(json.dumps(chunk.to_dict()) + "\n")
+            return stream.final_response()
         last = "\n"
         try:
             for last in stream.text_deltas():
-                print(last, end="", flush=True)
+                _write(_shown(last))
         finally:
             # An error message, too, begins on a line of its own.
             if not last.endswith("\n"):
-                print(flush=True)
+                _write("\n")
+        return stream.final_response()
+
+
+def _judge(response: ChatCompletionsResponse) -> int:
+    """
+    Report what *response* lacks and return the exit status: 1 where it has no text.
+    """
+    refusal, reason = response.message.refusal, response.finish_reason
+    if refusal:
+        _report(f"the model refused: {_in_a_line(refusal)}", None, _FAILED)
+    elif reason in _SHORTCOMINGS:
+        _report(f"{_SHORTCOMINGS[reason]} (finish_reason {reason})", None, _FAILED)
+    elif not response.text:
+        _report(f"the answer has no text (finish_reason {reason})", None, _FAILED)
+    return _DONE if response.text else _FAILED
+
+
+def _in_a_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _shown(text: str) -> str:
+    """
+    Return *text* as it may be printed: on a terminal, control characters are shown as numbers.
+    """
+    return text.translate(_ESCAPED) if sys.stdout.isatty() else text
+
+
+def _write(text: str) -> None:
+    """
+    Write *text* to standard output at once.
+
+    Raises:
+        _OutputError: It can't be written.
+    """
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except OSError as error:
+        raise _OutputError(error) from None
 
 
 def _report(message: str, error: AIStatsError | None, status: int) -> int:
     notes: list[str] = getattr(error, "__notes__", [])
-    print("\n".join([f"aistats: {message}", *notes]), file=sys.stderr)
+    lines = "\n".join([f"aistats: {message}", *notes])
+    try:
+        print(lines.translate(_ESCAPED), file=sys.stderr, flush=True)
+    except OSError:
+        _silence(sys.stderr)  # the status is all that is left to say
     return status
+
+
+def _silence(stream: TextIO) -> None:
+    """
+    Lead *stream* nowhere: the interpreter flushes it once more at its end, and would complain.
+    """
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -15,7 +15,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from servers import DONE, OPENING, RESET, Gate, Gateway, completion, delta, error_body, story
+from servers import (
+    DONE,
+    OPENING,
+    RESET,
+    Gate,
+    Gateway,
+    chunk,
+    completion,
+    delta,
+    error_body,
+    sse,
+    story,
+)
 
 import aistats
 from aistats._cli import main
@@ -113,9 +125,10 @@ def test_json_whole(gateway: Gateway, capsys: pytest.CaptureFixture[str]) -> Non
 
 def test_standard_input(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
     """
-    The prompt `-` is read from standard input, as UTF-8.
+    The prompt `-` is read from standard input, as UTF-8; a byte order mark is no part of it.
     """
-    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO("Grüße\n".encode()), "ascii"))
+    text = "\ufeffGrüße\n".encode()
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(text), "ascii"))
 
     assert main(["-"]) == 0
 
@@ -241,6 +254,116 @@ def test_error_in_the_middle(gateway: Gateway, capsys: pytest.CaptureFixture[str
     assert len(captured.err.splitlines()) == 1
 
 
+REFUSAL = {"role": "assistant", "content": None, "refusal": "I can't help\nwith that."}
+EMPTY = {"role": "assistant", "content": "", "reasoning": "Hmm."}
+CUT = {"role": "assistant", "content": "There once"}
+ASKS = {"role": "assistant", "content": None, "tool_calls": []}
+
+
+@pytest.mark.parametrize("mode", [[], ["--json"], ["--no-stream"], ["--json", "--no-stream"]])
+@pytest.mark.parametrize(
+    ("message", "reason", "status", "report"),
+    [
+        (REFUSAL, "stop", 1, "the model refused: I can't help with that."),
+        (REFUSAL, "content_filter", 1, "the model refused: I can't help with that."),
+        (CUT, "length", 0, "the answer was cut off at the limit of tokens (finish_reason length)"),
+        (
+            EMPTY,
+            "length",
+            1,
+            "the answer was cut off at the limit of tokens (finish_reason length)",
+        ),
+        (
+            CUT,
+            "content_filter",
+            0,
+            "a content filter cut the answer off (finish_reason content_filter)",
+        ),
+        (
+            ASKS,
+            "tool_calls",
+            1,
+            "the model asked for a tool call, which can't be run here (finish_reason tool_calls)",
+        ),
+        (EMPTY, "stop", 1, "the answer has no text (finish_reason stop)"),
+        (EMPTY, "some_new_reason", 1, "the answer has no text (finish_reason some_new_reason)"),
+        (CUT, "stop", 0, ""),
+        (CUT, "end_turn", 0, ""),
+    ],
+)
+def test_unusable_answer(
+    mode: list[str],
+    message: dict[str, Any],
+    reason: str,
+    status: int,
+    report: str,
+    gateway: Gateway,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """
+    What an answer lacks is said on standard error; without text the status is 1.
+    """
+    choice = {"index": 0, "finish_reason": reason}
+    if "--no-stream" in mode:
+        gateway.reply(completion(choices=[{**choice, "message": message}]))
+    else:
+        gateway.stream(sse(chunk(choices=[{**choice, "delta": message}])), DONE)
+
+    assert main([*mode, "Say hi"]) == status
+
+    captured = capsys.readouterr()
+    assert captured.err == (f"aistats: {report}\n" if report else "")
+    if "--json" in mode:
+        assert json.loads(captured.out)["choices"][0]["finish_reason"] == reason
+    else:
+        assert captured.out == ("There once\n" if message is CUT else "")
+
+
+class Terminal(io.StringIO):
+    """
+    What is printed, where a person reads it.
+    """
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("screen", "shown"),
+    [
+        (Terminal(), "[U+001B]]0;title[U+0007]\tone\n[U+009B]2Jtwo\n"),
+        (io.StringIO(), "\x1b]0;title\x07\tone\n\x9b2Jtwo\n"),
+    ],
+)
+def test_control_characters(
+    screen: io.StringIO, shown: str, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    An answer can't act on a terminal; into a file it goes as it is.
+    """
+    gateway.stream(*story("\x1b]0;title\x07\tone\n", "\x9b2Jtwo"))
+    monkeypatch.setattr("sys.stdout", screen)
+
+    assert main(["Say hi"]) == 0
+
+    assert screen.getvalue() == shown
+
+
+def test_control_characters_in_an_error(
+    gateway: Gateway, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """
+    An error shows control characters of the server's as numbers.
+    """
+    gateway.reply(error_body(description="\x1b[2JNo."), 400)
+
+    assert main(["Say hi"]) == 1
+
+    captured = capsys.readouterr().err
+    assert "[U+001B][2JNo." in captured
+    assert "\x1b" not in captured
+
+
 def test_ascii_terminal(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
     """
     A terminal that can't show a character shows a question mark in its place.
@@ -339,24 +462,47 @@ def test_closed_pipe(gateway: Gateway, start: Start) -> None:
     assert program.wait(10) == 141
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is full")
-def test_full_disk(gateway: Gateway) -> None:
-    """
-    An answer that can't be written is an error, in one line.
-    """
-    gateway.stream(*story("There once"))
+NO_SPACE = "aistats: standard output could not be written: No space left on device\n"
+REDIRECTED = {
+    # What a shell runs: its exit status, standard output and standard error.
+    "- <&-": (2, "", "aistats: standard input is closed: give the prompt as an argument\n"),
+    "- 0>/dev/null": (2, "", "aistats: standard input could not be read: Bad file descriptor\n"),
+    "hi >&-": (1, "", "aistats: standard output is closed\n"),
+    "--version >&-": (1, "", "aistats: standard output is closed\n"),
+    "hi <&- 2>&-": (0, "hi\n", ""),
+    "'' 2>&-": (2, "", ""),
+    "--nonsense 2>&-": (2, "", ""),
+    "hi <&- >&- 2>&-": (1, "", ""),
+    "hi >/dev/full": (1, "", NO_SPACE),
+    "--json hi >/dev/full": (1, "", NO_SPACE),
+    "--no-stream hi >/dev/full": (1, "", NO_SPACE),
+    "--help >/dev/full": (1, "", NO_SPACE),
+    "hi >/dev/full 2>/dev/full": (1, "", ""),
+    "'' 2>/dev/full": (2, "", ""),
+}
 
-    with Path("/dev/full").open("w") as disk:
-        done = subprocess.run(
-            [sys.executable, "-m", "aistats", "Say hi"],
-            check=False,
-            stdout=disk,
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is full")
+@pytest.mark.usefixtures("gateway")
+def test_redirected() -> None:
+    """
+    Streams that are closed, full or of the wrong direction give an exit status and at most a line.
+    """
+    running = {
+        words: subprocess.Popen(
+            ["sh", "-c", f'exec "{sys.executable}" -m aistats {words}'],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
+        for words in REDIRECTED
+    }
+    outputs = {words: program.communicate(timeout=30) for words, program in running.items()}
 
-    assert done.stderr == "aistats: the answer could not be written: No space left on device\n"
-    assert done.returncode == 1
+    assert {
+        words: (program.returncode, *outputs[words]) for words, program in running.items()
+    } == REDIRECTED
 
 
 def test_local_failure(start: Start, tmp_path: Path) -> None:
