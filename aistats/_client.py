@@ -5,14 +5,15 @@ The asynchronous client.
 from __future__ import annotations
 
 import functools
-import os
-from collections.abc import AsyncIterable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterable, Iterable, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any
 
-from ._gateway import MAX_RESPONSE_BYTES, NOT_GIVEN, Gateway, NotGiven
+from ._gateway import MAX_RESPONSE_BYTES, Gateway
+from ._keywords import ChatRequest, MapKeywords, TextKeywords, lists_keywords
 from ._models import ChatCompletionsResponse
-from ._request import ChatCompletionsRequest
+from ._options import CallOptions, RunOptions
+from ._params import ChatCompletionsParams
 from ._retry import RetryPolicy
 from ._stream import AsyncStream
 from ._timeout import Timeout
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
 
     from ._limits import Limits
     from ._map import AsyncRun
-    from ._outcome import Progress
-    from ._params import ChatCompletionsParams
-    from ._rows import Budget
 
 from typing import Self, Unpack
 
@@ -67,7 +65,7 @@ class AsyncClient:
         api_key: str | None = None,
         base_url: str | None = None,
         *,
-        timeout: Timeout | float | NotGiven | None = NOT_GIVEN,
+        timeout: Timeout | float | None = Timeout(),
         max_retries: int | RetryPolicy = 2,
         max_connections: int = 100,
         default_headers: Mapping[str, str] | None = None,
@@ -118,237 +116,75 @@ class AsyncClient:
         """
         return self._gateway.is_closed
 
-    @overload
+    @lists_keywords(CallOptions, ChatCompletionsParams)
     async def generate_text(
-        self,
-        request: ChatCompletionsRequest | ChatCompletionsParams | None = None,
-        /,
-        *,
-        timeout: Timeout | float | NotGiven | None = ...,
-        max_retries: int | RetryPolicy | None = ...,
-        extra_headers: Mapping[str, str] | None = ...,
-        extra_query: Mapping[str, str] | None = ...,
-        extra_body: Mapping[str, Any] | None = ...,
-        **params: Unpack[ChatCompletionsParams],
-    ) -> ChatCompletionsResponse: ...
-
-    @overload
-    async def generate_text(
-        self,
-        request: ChatCompletionsRequest | ChatCompletionsParams | None = None,
-        /,
-        *,
-        only_a_dict_can_give_this: object,
-        **options: object,
-    ) -> ChatCompletionsResponse: ...
-
-    async def generate_text(
-        self,
-        request: Any = None,
-        /,
-        *,
-        timeout: Any = NOT_GIVEN,
-        max_retries: Any = None,
-        extra_headers: Any = None,
-        extra_query: Any = None,
-        extra_body: Any = None,
-        **params: Any,
+        self, request: ChatRequest | None = None, /, **keywords: Unpack[TextKeywords]
     ) -> ChatCompletionsResponse:
         """
-        Ask for an answer, and wait for the whole of it.
+        Return the whole answer to a request.
 
         Args:
-            request: The parameters as a dict, or a `ChatCompletionsRequest`.
-            timeout: The limits of this call, in place of the client's.
-            max_retries: How often it is tried again at the most, or a `RetryPolicy`, in place of
-                the client's.
-            extra_headers: Headers on top of the client's; they win.
-            extra_query: Added to the URL.
-            extra_body: Put into the request's JSON as it is, unchecked: for what is new at the
-                gateway.
-            params: The parameters as keywords; they win over *request*.
+            request: The request as a dict or a `ChatCompletionsRequest`. Keywords win over it.
 
         Raises:
-            RequestValidationError: The request is wrong, and nothing was sent.
-            ConfigurationError: The client has been closed.
+            RequestValidationError: The request is wrong. Nothing was sent.
+            ConfigurationError: An option is wrong, or the client has been closed.
             APIConnectionError: No answer came.
-            APITimeoutError: A limit ran out.
+            APITimeoutError: A time limit ran out.
             APIStatusError: The gateway answered with an error; see its subclasses.
             APIResponseError: The answer is not what the contract says.
         """
-        call = self._gateway.call(
-            request,
-            params,
-            is_stream=False,
-            timeout=timeout,
-            max_retries=max_retries,
-            extra_headers=extra_headers,
-            extra_query=extra_query,
-            extra_body=extra_body,
-        )
+        call = self._gateway.call(request, keywords, is_stream=False)
         return await call.whole()
 
-    @overload
+    @lists_keywords(CallOptions, ChatCompletionsParams)
     def stream_text(
-        self,
-        request: ChatCompletionsRequest | ChatCompletionsParams | None = None,
-        /,
-        *,
-        timeout: Timeout | float | NotGiven | None = ...,
-        max_retries: int | RetryPolicy | None = ...,
-        extra_headers: Mapping[str, str] | None = ...,
-        extra_query: Mapping[str, str] | None = ...,
-        extra_body: Mapping[str, Any] | None = ...,
-        **params: Unpack[ChatCompletionsParams],
-    ) -> AsyncStream: ...
-
-    @overload
-    def stream_text(
-        self,
-        request: ChatCompletionsRequest | ChatCompletionsParams | None = None,
-        /,
-        *,
-        only_a_dict_can_give_this: object,
-        **options: object,
-    ) -> AsyncStream: ...
-
-    def stream_text(
-        self,
-        request: Any = None,
-        /,
-        *,
-        timeout: Any = NOT_GIVEN,
-        max_retries: Any = None,
-        extra_headers: Any = None,
-        extra_query: Any = None,
-        extra_body: Any = None,
-        **params: Any,
+        self, request: ChatRequest | None = None, /, **keywords: Unpack[TextKeywords]
     ) -> AsyncStream:
         """
-        Ask for an answer as a stream of chunks. The request goes out when the stream is first used.
+        Return the answer to a request as a stream of chunks.
+
+        The request is sent when the stream is first used. Only then do errors of the gateway or
+        the network arise. A stream is tried again only before its first chunk.
 
         Args:
-            request: The parameters as a dict, or a `ChatCompletionsRequest`.
-            timeout: The limits of this call, in place of the client's.
-            max_retries: How often it is tried again before its first chunk, or a `RetryPolicy`.
-            extra_headers: Headers on top of the client's; they win.
-            extra_query: Added to the URL.
-            extra_body: Put into the request's JSON as it is, unchecked: for what is new at the
-                gateway.
-            params: The parameters as keywords; they win over *request*.
+            request: The request as a dict or a `ChatCompletionsRequest`. Keywords win over it.
 
         Raises:
-            RequestValidationError: The request is wrong, and nothing was sent.
-            ConfigurationError: The client has been closed.
+            RequestValidationError: The request is wrong. Nothing was sent.
+            ConfigurationError: An option is wrong, or the client has been closed.
         """
-        call = self._gateway.call(
-            request,
-            params,
-            is_stream=True,
-            timeout=timeout,
-            max_retries=max_retries,
-            extra_headers=extra_headers,
-            extra_query=extra_query,
-            extra_body=extra_body,
-        )
+        call = self._gateway.call(request, keywords, is_stream=True)
         return AsyncStream(call.open)
 
+    @lists_keywords(RunOptions, CallOptions, ChatCompletionsParams)
     def map(
-        self,
-        rows: Iterable[Any] | AsyncIterable[Any],
-        /,
-        *,
-        prompt: Callable[[Any], Any] | None = None,
-        request: Callable[[Any], Any] | None = None,
-        key: Callable[[Any], str] | None = None,
-        concurrency: int | Literal["auto"] = "auto",
-        rpm: float | None = None,
-        tpm: float | None = None,
-        budget: Budget | None = None,
-        checkpoint: str | os.PathLike[str] | None = None,
-        dedup: bool = True,
-        progress: bool | Callable[[Progress], object] | None = None,
-        on_error: Literal["collect", "raise"] = "collect",
-        stop_after: float | None = None,
-        timeout: Timeout | float | NotGiven | None = NOT_GIVEN,
-        max_retries: int | RetryPolicy | None = None,
-        extra_headers: Mapping[str, str] | None = None,
-        extra_query: Mapping[str, str] | None = None,
-        extra_body: Mapping[str, Any] | None = None,
-        **params: Unpack[ChatCompletionsParams],
+        self, rows: Iterable[Any] | AsyncIterable[Any], /, **keywords: Unpack[MapKeywords]
     ) -> AsyncRun:
         """
-        Ask for an answer to each row, many at once, and lose none.
+        Return a run that asks for an answer to each row, many at once, and loses none.
 
-        Nothing is asked for before the run that this returns is awaited or iterated. What goes
-        wrong with a row is in its outcome, and the others go on. The first request goes alone; if
-        it is refused (400, 401, 402, 403, 404), no more are sent, and an error of the key, the
-        credit or the quota ends the run at any time, with everything that is done kept
-        (`run.stopped` says why it ended). What was too fast for the gateway is put back until its
-        `Timeout.total` is over, and counts as no retry.
+        Nothing is sent before the run is awaited or iterated. A row that fails has its error in its
+        outcome, and the others go on. The first request goes alone. If it is refused (400, 401,
+        402, 403, 404), no more are sent. An error of the key, the credit or the quota ends the run
+        at any time. What is done is kept, and `run.stopped` says why the run ended. A request that
+        the gateway rejected as too fast is sent again until its `Timeout.total` is over; that does
+        not count as a retry.
 
         Args:
-            rows: A list, a generator, an async iterator, a column or a data frame (whose rows are
-                dicts). It is pulled from as there is room, and is never read as a whole. A row
-                that is a string is a prompt, a list is messages, a dict with `messages` or a
-                `ChatCompletionsRequest` is a request.
-            prompt: What to ask for a row: a function that returns a prompt or messages.
-            request: In its place, a function that returns the whole request of a row.
-            key: The name of a row's request in the checkpoint; by default a hash of what is sent.
-            concurrency: How many requests are under way at once, at the most `max_connections`;
-                `"auto"` finds how many the gateway takes. At a number, a request that was turned
-                away without a `Retry-After` keeps its place and waits for up to the policy's `base`
-                before it is sent again.
-            rpm: The most requests a minute.
-            tpm: The most tokens a minute, prompts and answers.
-            budget: What the run may use up.
-            checkpoint: A file that each answer is noted in. The same call with the same file skips
-                what is done, tries failures again, and goes on. Requests are the same if their
-                bodies are; *extra_headers*, *extra_query* and the gateway's address do not count.
-            dedup: Whether rows with the same request share one call, where they are near to each
-                other or the first is noted in the checkpoint.
-            progress: `True` shows the progress in a notebook or on a terminal, and nothing
-                elsewhere; a function is given `Progress` snapshots, about 10 a second.
-            on_error: `"raise"` ends the run with the first error, and raises it.
-            stop_after: So many failures end the run; below 1, such a share of what is done, after
-                20 rows.
-            timeout: The limits of each call, in place of the client's.
-            max_retries: How often a call is tried again at the most, or a `RetryPolicy`, in place
-                of the client's.
-            extra_headers: Headers on top of the client's; they win.
-            extra_query: Added to the URL.
-            extra_body: Put into each request's JSON as it is, unchecked.
-            params: Parameters of each request, as keywords; a row's own win.
+            rows: A list, a generator, an async iterator, a column or a data frame (its rows become
+                dicts). Rows are pulled as there is room, and never read as a whole. A row that is a
+                string is a prompt, a list is messages, a dict with `messages` or a
+                `ChatCompletionsRequest` is a request. For other rows give `prompt` or `request`.
 
         Raises:
-            RequestValidationError: The parameters of each request are wrong.
-            ConfigurationError: Another argument is, or the client has been closed.
+            RequestValidationError: The parameters that all requests share are wrong.
+            ConfigurationError: An option is wrong, or the client has been closed.
         """
-        from ._map import AsyncRun  # only with those who need it
+        from ._map import AsyncRun  # loaded only where it is used
         from ._rows import Plan
 
-        plan = Plan.of(
-            self._gateway,
-            params,
-            prompt=prompt,
-            request=request,
-            key=key,
-            concurrency=concurrency,
-            rpm=rpm,
-            tpm=tpm,
-            budget=budget,
-            checkpoint=checkpoint,
-            dedup=dedup,
-            progress=progress,
-            on_error=on_error,
-            stop_after=stop_after,
-            timeout=timeout,
-            max_retries=max_retries,
-            extra_headers=extra_headers,
-            extra_query=extra_query,
-            extra_body=extra_body,
-        )
-        return AsyncRun(plan, rows)
+        return AsyncRun(Plan.of(self._gateway, keywords), rows)
 
     async def aclose(self) -> None:
         """

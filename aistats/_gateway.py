@@ -7,7 +7,6 @@ has it awaited on its background loop.
 
 from __future__ import annotations
 
-import enum
 import functools
 import logging
 import os
@@ -36,6 +35,7 @@ from ._errors import (
 from ._exchange import Attempt, Exchange, SentRequest, Trace, redact
 from ._json import is_mapping
 from ._models import ChatCompletionsResponse
+from ._options import CALL_OPTIONS, split
 from ._protocol import StreamDecoder, completion_from, status_error_from
 from ._request import build_request
 from ._retry import RetryBudget, RetryPolicy, is_throttle, retry_after
@@ -49,9 +49,10 @@ if TYPE_CHECKING:
 
     import aiohttp
 
+    from ._keywords import ChatRequest
     from ._reading import Response
 
-__all__ = ("MAX_RESPONSE_BYTES", "NOT_GIVEN", "Call", "Gateway", "NotGiven")
+__all__ = ("MAX_RESPONSE_BYTES", "Call", "Gateway")
 
 T = TypeVar("T")
 
@@ -66,21 +67,6 @@ _KEY = r"[!-~]+"
 _log = logging.getLogger("aistats")
 
 
-class NotGiven(enum.Enum):
-    """
-    The type of `NOT_GIVEN`.
-    """
-
-    NOT_GIVEN = "not given"
-
-    def __repr__(self) -> str:
-        return "NOT_GIVEN"
-
-
-NOT_GIVEN: Final = NotGiven.NOT_GIVEN
-"""Where `None` means something: that the client's own setting holds."""
-
-
 class Gateway:
     """
     The gateway at one address, with one key. Its arguments are those of `AsyncClient`.
@@ -91,7 +77,7 @@ class Gateway:
         api_key: str | None,
         base_url: str | None,
         *,
-        timeout: Timeout | float | NotGiven | None,
+        timeout: Timeout | float | None,
         max_retries: int | RetryPolicy,
         max_connections: int,
         default_headers: Mapping[str, str] | None,
@@ -118,7 +104,7 @@ class Gateway:
         self.budget = RetryBudget()
         self.limits = Limits(_positive("max_connections", max_connections))
         self.max_response_bytes = _positive("max_response_bytes", max_response_bytes)
-        self._timeout = Timeout() if isinstance(timeout, NotGiven) else Timeout.of(timeout)
+        self._timeout = Timeout.of(timeout)
         self._policy = _policy(max_retries)
         if faults := _header_faults("default_headers", default_headers or {}):
             raise ConfigurationError("; ".join(map(str, faults)))
@@ -156,36 +142,35 @@ class Gateway:
         return {"api_key": self._authorization.key, **self._settings}
 
     def call(
-        self,
-        request: Any,
-        params: Mapping[str, Any],
-        *,
-        is_stream: bool,
-        timeout: Timeout | float | NotGiven | None,
-        max_retries: int | RetryPolicy | None,
-        extra_headers: Mapping[str, str] | None,
-        extra_query: Mapping[str, str] | None,
-        extra_body: Mapping[str, Any] | None,
+        self, request: ChatRequest | None, keywords: Mapping[str, Any], *, is_stream: bool
     ) -> Call:
         """
-        A chat completion, checked and ready to be asked for.
+        Return a chat completion that is checked and ready to be asked for.
+
+        Args:
+            request: The request, or `None` where *keywords* has all of it.
+            keywords: Parameters of the request, which win over *request*, and `CallOptions`.
+            is_stream: Whether a stream is asked for.
 
         Raises:
             RequestValidationError: The request is wrong.
             ConfigurationError: An option is, or the client has been closed.
         """
         self.check_open()
+        options, params = split(keywords, CALL_OPTIONS)
         checked = build_request(request, params, stream=is_stream)
+        extra_headers: Mapping[str, str] = options.get("extra_headers") or {}
         if extra_headers and (faults := _header_faults("extra_headers", extra_headers)):
             raise RequestValidationError(faults)
+        max_retries = options.get("max_retries")
         # In place of a stream the gateway may answer with JSON: a whole completion, or an error.
         accept = "text/event-stream, application/json" if is_stream else "application/json"
         return Call(
             gateway=self,
-            body=checked.body(stream=is_stream, extra_body=extra_body),
-            headers={"Accept": accept, **(extra_headers or {})},
-            query=_checked_query(extra_query or {}),
-            timeout=self._timeout if isinstance(timeout, NotGiven) else Timeout.of(timeout),
+            body=checked.body(stream=is_stream, extra_body=options.get("extra_body")),
+            headers={"Accept": accept, **extra_headers},
+            query=_checked_query(options.get("extra_query") or {}),
+            timeout=Timeout.of(options["timeout"]) if "timeout" in options else self._timeout,
             policy=self._policy if max_retries is None else _policy(max_retries),
         )
 

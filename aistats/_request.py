@@ -16,6 +16,7 @@ import orjson
 
 from ._errors import Fault, RequestValidationError
 from ._json import as_json, encode, is_mapping
+from ._options import CALL_OPTIONS, RUN_OPTIONS
 from ._params import ChatCompletionsParams
 from ._rules import FaultError, describe, scalar_test
 
@@ -26,13 +27,6 @@ __all__ = ("ChatCompletionsRequest", "build_request", "checked_request")
 
 _PARAMETERS = ChatCompletionsParams.__annotations__
 _TOKEN_LIMITS = ("max_output_tokens", "max_completion_tokens", "max_tokens")
-_CALL_OPTIONS = frozenset({"timeout", "max_retries", "extra_headers", "extra_query", "extra_body"})
-_MAP_OPTIONS = frozenset(
-    {
-        *("budget", "checkpoint", "concurrency", "dedup", "key", "on_error", "progress", "prompt"),
-        *("request", "rpm", "stop_after", "tpm"),
-    }
-)
 _INSTEAD = {
     "api_key": "an argument of the client in its place",
     "prompt": "`messages` in its place",
@@ -274,18 +268,18 @@ class _WholeRequest:
 
 
 def _unknown(name: object) -> str:
-    if name in _CALL_OPTIONS:
+    if name in CALL_OPTIONS:
         return "nothing in the request: it is an argument of the call, beside the request"
     if instead := _INSTEAD.get(str(name)):
         return instead
-    if name in _MAP_OPTIONS:
+    if name in RUN_OPTIONS:
         return "nothing in the request: it is an argument of `map`, beside the request"
     import difflib  # Only to help with a fault.
 
-    names = [*_PARAMETERS, *_CALL_OPTIONS, *_MAP_OPTIONS]
+    names = [*_PARAMETERS, *CALL_OPTIONS, *RUN_OPTIONS]
     near = difflib.get_close_matches(str(name), names, n=1)
     known = f"a known parameter, such as `{near[0]}`" if near else "a known parameter"
-    if near and near[0] in _MAP_OPTIONS:
+    if near and near[0] in RUN_OPTIONS:
         known += ", an argument of `map`"
     return f"{known}; extra_body sends anything as it is"
 

@@ -12,7 +12,7 @@ import secrets
 from collections import Counter, deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import Any, Final, Literal
 
 import attrs
 import orjson
@@ -29,14 +29,12 @@ from ._errors import (
     RequestValidationError,
 )
 from ._exchange import Attempt
-from ._gateway import Call, Gateway, NotGiven
+from ._gateway import Call, Gateway
 from ._json import is_list_like, is_mapping
+from ._options import CALL_OPTIONS, RUN_OPTIONS, split
 from ._outcome import Progress
 from ._request import ChatCompletionsRequest, build_request, checked_request
 from ._retry import RetryPolicy, is_throttle
-
-if TYPE_CHECKING:
-    from ._timeout import Timeout
 
 __all__ = ("Budget", "Item", "Plan", "Row", "Rows", "Source")
 
@@ -44,6 +42,12 @@ Rows = Iterable[Any] | AsyncIterable[Any]
 Row = tuple[Any, int, str | None]  # the row, its index, its key if it had one
 
 _END: Final = object()
+_DEFAULTS: Final[dict[str, Any]] = {
+    **dict.fromkeys(RUN_OPTIONS),
+    "concurrency": "auto",
+    "dedup": True,
+    "on_error": "collect",
+}
 
 
 def _positive(_budget: object, attribute: attrs.Attribute[Any], value: Any) -> None:
@@ -136,63 +140,34 @@ class Plan:
     """How often a request has come, where each of the same is asked for."""
 
     @classmethod
-    def of(
-        cls,
-        gateway: Gateway,
-        params: Mapping[str, Any],
-        *,
-        concurrency: Any,
-        budget: Any,
-        on_error: Any,
-        stop_after: Any,
-        rpm: Any,
-        tpm: Any,
-        timeout: Timeout | float | NotGiven | None,
-        max_retries: int | RetryPolicy | None,
-        extra_headers: Mapping[str, str] | None,
-        extra_query: Mapping[str, str] | None,
-        extra_body: Mapping[str, Any] | None,
-        **options: Any,
-    ) -> Plan:
+    def of(cls, gateway: Gateway, keywords: Mapping[str, Any]) -> Plan:
         """
-        The plan for these arguments, which are checked as far as they can be without a row.
+        Return the plan for the keywords of `map`, which are checked as far as they can be without
+        a row.
 
         Raises:
             RequestValidationError: What is for each request is wrong.
-            ConfigurationError: Another argument is.
+            ConfigurationError: An option is.
         """
+        given, rest = split(keywords, RUN_OPTIONS)
+        options = {**_DEFAULTS, **given}
         _check_options(
-            concurrency=concurrency,
-            budget=budget,
-            on_error=on_error,
-            above_0={"stop_after": stop_after, "rpm": rpm, "tpm": tpm},
-            **options,
+            **options, above_0={name: options[name] for name in ("stop_after", "rpm", "tpm")}
         )
-        call = gateway.call(
-            # Only to find what is wrong in what all requests share, before there is one.
-            {"model": "any", **params, "messages": "any"},
-            {},
-            is_stream=False,
-            timeout=timeout,
-            max_retries=max_retries,
-            extra_headers=extra_headers,
-            extra_query=extra_query,
-            extra_body=extra_body,
-        )
+        options["budget"] = options["budget"] or Budget()
+        call_options, params = split(rest, CALL_OPTIONS)
+        # Validate what all requests share with a placeholder prompt, so that `map` itself raises.
+        placeholder = {"model": "any", **params, "messages": "any"}
+        call = gateway.call(None, {**placeholder, **call_options}, is_stream=False)
+        extra_body = call_options.get("extra_body")
         return cls(
             gateway,
             params,
-            concurrency=concurrency,
-            budget=budget or Budget(),
-            on_error=on_error,
-            stop_after=stop_after,
-            rpm=rpm,
-            tpm=tpm,
             extra_body=extra_body,
             call=attrs.evolve(
                 call,
                 policy=_without_throttles(call.policy),
-                is_pinned=concurrency != "auto",
+                is_pinned=options["concurrency"] != "auto",
             ),
             policy=attrs.evolve(call.policy, max_retries=max(1, call.policy.max_retries)),
             prompts=_Prompts.of(params, extra_body),

@@ -6,14 +6,15 @@ calls here.
 from __future__ import annotations
 
 import functools
-import os
-from collections.abc import AsyncIterable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterable, Iterable, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any
 
-from ._gateway import MAX_RESPONSE_BYTES, NOT_GIVEN, Gateway, NotGiven
+from ._gateway import MAX_RESPONSE_BYTES, Gateway
+from ._keywords import ChatRequest, MapKeywords, TextKeywords, lists_keywords
 from ._models import ChatCompletionsResponse
-from ._request import ChatCompletionsRequest
+from ._options import CallOptions, RunOptions
+from ._params import ChatCompletionsParams
 from ._retry import RetryPolicy
 from ._stream import Stream
 from ._timeout import Timeout
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
 
     from ._limits import Limits
     from ._map import Run
-    from ._outcome import Progress
-    from ._params import ChatCompletionsParams
-    from ._rows import Budget
 
 from typing import Self, Unpack
 
@@ -69,7 +67,7 @@ class Client:
         api_key: str | None = None,
         base_url: str | None = None,
         *,
-        timeout: Timeout | float | NotGiven | None = NOT_GIVEN,
+        timeout: Timeout | float | None = Timeout(),
         max_retries: int | RetryPolicy = 2,
         max_connections: int = 100,
         default_headers: Mapping[str, str] | None = None,
@@ -124,160 +122,75 @@ class Client:
         """
         return self._gateway.is_closed
 
-    @overload
+    @lists_keywords(CallOptions, ChatCompletionsParams)
     def generate_text(
-        self,
-        request: ChatCompletionsRequest | ChatCompletionsParams | None = None,
-        /,
-        *,
-        timeout: Timeout | float | NotGiven | None = ...,
-        max_retries: int | RetryPolicy | None = ...,
-        extra_headers: Mapping[str, str] | None = ...,
-        extra_query: Mapping[str, str] | None = ...,
-        extra_body: Mapping[str, Any] | None = ...,
-        **params: Unpack[ChatCompletionsParams],
-    ) -> ChatCompletionsResponse: ...
-
-    @overload
-    def generate_text(
-        self,
-        request: ChatCompletionsRequest | ChatCompletionsParams | None = None,
-        /,
-        *,
-        only_a_dict_can_give_this: object,
-        **options: object,
-    ) -> ChatCompletionsResponse: ...
-
-    def generate_text(
-        self,
-        request: Any = None,
-        /,
-        *,
-        timeout: Any = NOT_GIVEN,
-        max_retries: Any = None,
-        extra_headers: Any = None,
-        extra_query: Any = None,
-        extra_body: Any = None,
-        **params: Any,
+        self, request: ChatRequest | None = None, /, **keywords: Unpack[TextKeywords]
     ) -> ChatCompletionsResponse:
         """
-        Ask for an answer, and wait for the whole of it. See `AsyncClient.generate_text`.
+        Return the whole answer to a request.
+
+        Args:
+            request: The request as a dict or a `ChatCompletionsRequest`. Keywords win over it.
+
+        Raises:
+            RequestValidationError: The request is wrong. Nothing was sent.
+            ConfigurationError: An option is wrong, or the client has been closed.
+            APIConnectionError: No answer came.
+            APITimeoutError: A time limit ran out.
+            APIStatusError: The gateway answered with an error; see its subclasses.
+            APIResponseError: The answer is not what the contract says.
         """
-        call = self._gateway.call(
-            request,
-            params,
-            is_stream=False,
-            timeout=timeout,
-            max_retries=max_retries,
-            extra_headers=extra_headers,
-            extra_query=extra_query,
-            extra_body=extra_body,
-        )
+        call = self._gateway.call(request, keywords, is_stream=False)
         return self._loop.run(call.whole)
 
-    @overload
+    @lists_keywords(CallOptions, ChatCompletionsParams)
     def stream_text(
-        self,
-        request: ChatCompletionsRequest | ChatCompletionsParams | None = None,
-        /,
-        *,
-        timeout: Timeout | float | NotGiven | None = ...,
-        max_retries: int | RetryPolicy | None = ...,
-        extra_headers: Mapping[str, str] | None = ...,
-        extra_query: Mapping[str, str] | None = ...,
-        extra_body: Mapping[str, Any] | None = ...,
-        **params: Unpack[ChatCompletionsParams],
-    ) -> Stream: ...
-
-    @overload
-    def stream_text(
-        self,
-        request: ChatCompletionsRequest | ChatCompletionsParams | None = None,
-        /,
-        *,
-        only_a_dict_can_give_this: object,
-        **options: object,
-    ) -> Stream: ...
-
-    def stream_text(
-        self,
-        request: Any = None,
-        /,
-        *,
-        timeout: Any = NOT_GIVEN,
-        max_retries: Any = None,
-        extra_headers: Any = None,
-        extra_query: Any = None,
-        extra_body: Any = None,
-        **params: Any,
+        self, request: ChatRequest | None = None, /, **keywords: Unpack[TextKeywords]
     ) -> Stream:
         """
-        Ask for an answer as a stream of chunks. See `AsyncClient.stream_text`.
+        Return the answer to a request as a stream of chunks.
+
+        The request is sent when the stream is first used. Only then do errors of the gateway or
+        the network arise. A stream is tried again only before its first chunk.
+
+        Args:
+            request: The request as a dict or a `ChatCompletionsRequest`. Keywords win over it.
+
+        Raises:
+            RequestValidationError: The request is wrong. Nothing was sent.
+            ConfigurationError: An option is wrong, or the client has been closed.
         """
-        call = self._gateway.call(
-            request,
-            params,
-            is_stream=True,
-            timeout=timeout,
-            max_retries=max_retries,
-            extra_headers=extra_headers,
-            extra_query=extra_query,
-            extra_body=extra_body,
-        )
+        call = self._gateway.call(request, keywords, is_stream=True)
         return Stream(call.open, self._loop.run)
 
+    @lists_keywords(RunOptions, CallOptions, ChatCompletionsParams)
     def map(
-        self,
-        rows: Iterable[Any] | AsyncIterable[Any],
-        /,
-        *,
-        prompt: Callable[[Any], Any] | None = None,
-        request: Callable[[Any], Any] | None = None,
-        key: Callable[[Any], str] | None = None,
-        concurrency: int | Literal["auto"] = "auto",
-        rpm: float | None = None,
-        tpm: float | None = None,
-        budget: Budget | None = None,
-        checkpoint: str | os.PathLike[str] | None = None,
-        dedup: bool = True,
-        progress: bool | Callable[[Progress], object] | None = None,
-        on_error: Literal["collect", "raise"] = "collect",
-        stop_after: float | None = None,
-        timeout: Timeout | float | NotGiven | None = NOT_GIVEN,
-        max_retries: int | RetryPolicy | None = None,
-        extra_headers: Mapping[str, str] | None = None,
-        extra_query: Mapping[str, str] | None = None,
-        extra_body: Mapping[str, Any] | None = None,
-        **params: Unpack[ChatCompletionsParams],
+        self, rows: Iterable[Any] | AsyncIterable[Any], /, **keywords: Unpack[MapKeywords]
     ) -> Run:
         """
-        Ask for an answer to each row, many at once, and lose none. See `AsyncClient.map`.
+        Return a run that asks for an answer to each row, many at once, and loses none.
+
+        Nothing is sent before the run is waited for, iterated or asked for its outcomes. A row that
+        fails has its error in its outcome, and the others go on. The first request goes alone. If
+        it is refused (400, 401, 402, 403, 404), no more are sent. An error of the key, the credit
+        or the quota ends the run at any time. What is done is kept, and `run.stopped` says why the
+        run ended. A request that the gateway rejected as too fast is sent again until its
+        `Timeout.total` is over; that does not count as a retry.
+
+        Args:
+            rows: A list, a generator, an async iterator, a column or a data frame (its rows become
+                dicts). Rows are pulled as there is room, and never read as a whole. A row that is a
+                string is a prompt, a list is messages, a dict with `messages` or a
+                `ChatCompletionsRequest` is a request. For other rows give `prompt` or `request`.
+
+        Raises:
+            RequestValidationError: The parameters that all requests share are wrong.
+            ConfigurationError: An option is wrong, or the client has been closed.
         """
-        from ._map import Run  # only with those who need it
+        from ._map import Run  # loaded only where it is used
         from ._rows import Plan
 
-        plan = Plan.of(
-            self._gateway,
-            params,
-            prompt=prompt,
-            request=request,
-            key=key,
-            concurrency=concurrency,
-            rpm=rpm,
-            tpm=tpm,
-            budget=budget,
-            checkpoint=checkpoint,
-            dedup=dedup,
-            progress=progress,
-            on_error=on_error,
-            stop_after=stop_after,
-            timeout=timeout,
-            max_retries=max_retries,
-            extra_headers=extra_headers,
-            extra_query=extra_query,
-            extra_body=extra_body,
-        )
-        return Run(plan, rows, self._loop.run)
+        return Run(Plan.of(self._gateway, keywords), rows, self._loop.run)
 
     def close(self) -> None:
         """

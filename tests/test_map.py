@@ -7,7 +7,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import inspect
 import json
 import random
 import re
@@ -34,7 +33,6 @@ from aistats import (
     ConfigurationError,
     Outcome,
     RequestValidationError,
-    _request,
 )
 from aistats._limits import Limits
 
@@ -268,16 +266,6 @@ async def test_wrong_arguments(caller: Caller, options: dict[str, Any], expected
     """
     with pytest.raises((RequestValidationError, ConfigurationError), match=expected):
         caller.client.map(["one"], model=MODEL, **options)
-
-
-def test_every_argument_is_known_by_name():
-    """
-    Whatever is an argument of `map` and no parameter of a request gets a hint where it is misspelt.
-    """
-    arguments = inspect.signature(aistats.AsyncClient.map).parameters.values()
-    names = {each.name for each in arguments if each.kind is each.KEYWORD_ONLY}
-
-    assert names == _request._MAP_OPTIONS | _request._CALL_OPTIONS
 
 
 @pytest.mark.parametrize("rows", ["text", b"text", {"messages": "one"}, 7])

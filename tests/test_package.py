@@ -28,14 +28,14 @@ MODULES = sorted(path.stem for path in FOLDER.glob("*.py"))
 
 # Who may import whom: modules of the rows above one's own only.
 LAYERS = (
-    ("_wire", "_exchange", "_fork", "_sse", "_version", "_display", "_deadlines"),
+    ("_wire", "_exchange", "_fork", "_sse", "_version", "_display", "_deadlines", "_options"),
     ("_errors", "_models", "_anthropic", "_pattern", "_progress", "_connector"),
     ("_json", "_timeout", "_retry", "_limits", "_loop", "_assembly", "_checkpoint"),
     ("_rules", "_protocol", "_failures", "_sending"),
     ("_convert", "_params", "_stream", "_reading"),
     ("_transport",),
     ("_request", "types"),
-    ("_gateway", "_outcome"),
+    ("_gateway", "_outcome", "_keywords"),
     ("_rows",),
     ("_engine",),
     ("_map",),
@@ -57,6 +57,8 @@ PURE = (
         "_rules",
         "_params",
         "_request",
+        "_options",
+        "_keywords",
     ),
 )
 

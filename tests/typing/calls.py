@@ -7,6 +7,8 @@ complain of a line that says so without need.
 
 from __future__ import annotations
 
+from typing import Any
+
 import aistats
 from aistats import (
     AsyncClient,
@@ -37,17 +39,26 @@ def documented(client: Client) -> ChatCompletionsResponse:
 
 def variables_without_annotations(client: Client) -> Stream:
     """
-    So do variables that nobody annotated, and `**` of a dict.
+    So do messages in a variable without an annotation.
     """
     messages = [{"role": "user", "content": "hi"}]
-    options = {"temperature": 0.5, "max_output_tokens": 100}
-    mixed = {"temperature": 0.5, "stop": "x"}
-    client.generate_text(model="m", messages=messages, **options)
-    client.generate_text(model="m", messages=messages, **mixed)
+    client.generate_text(model="m", messages=messages)
     client.generate_text({"model": "m", "messages": messages})
-    client.generate_text({"model": "m", "messages": messages}, **mixed)
-    client.generate_text(model="m", messages="hi", timeout=5, extra_body={"new": 1}, **options)
-    return client.stream_text(model="m", messages=messages, **options)
+    client.generate_text(model="m", messages="hi", timeout=5, extra_body={"new": 1})
+    return client.stream_text(model="m", messages=messages)
+
+
+def parameters_in_a_dict(client: Client, anything: dict[str, Any]) -> None:
+    """
+    A dict of parameters is annotated, or passed first; `**` takes it where it has everything.
+    """
+    options: ChatCompletionsParams = {"temperature": 0.5, "stop": "x"}
+    client.generate_text(options, model="m", messages="hi")
+    client.generate_text({"model": "m", "messages": "hi"}, temperature=1)
+    client.generate_text(model="m", messages="hi", **anything)
+    complete: ChatCompletionsParams = {"model": "m", "messages": "hi"}
+    client.generate_text(**complete)
+    client.stream_text(**complete)
 
 
 async def the_same_asynchronously(client: AsyncClient) -> AsyncStream:
@@ -55,12 +66,20 @@ async def the_same_asynchronously(client: AsyncClient) -> AsyncStream:
     `AsyncClient` takes the same.
     """
     messages = [{"role": "user", "content": "hi"}]
-    options = {"temperature": 0.5, "stop": ["x"]}
+    options: ChatCompletionsParams = {"temperature": 0.5, "stop": ["x"]}
     response: ChatCompletionsResponse = await client.generate_text(
-        model="m", messages=messages, **options
+        options, model="m", messages=messages
     )
     print(response.text)
     return client.stream_text({"model": "m", "messages": messages})
+
+
+def runs(client: Client, rows: list[str]) -> None:
+    """
+    `map` takes options of a run and of a call beside the parameters.
+    """
+    client.map(rows, model="m", concurrency="auto", rpm=60, timeout=None, temperature=0.5).wait()
+    client.map(rows, prompt=str, checkpoint="c.jsonl", progress=print, on_error="raise")
 
 
 def messages_of_every_kind(client: Client, response: ChatCompletionsResponse) -> None:
@@ -138,19 +157,22 @@ def mistakes(client: Client, anything: list[int]) -> None:
     """
     A wrong name, a wrong type or a wrong argument of the call is caught.
     """
-    client.generate_text(model="m", messages="hi", temprature=0.5)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
-    client.generate_text(model="m", messages="hi", temperature="hot")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
-    client.generate_text({"model": "m", "messages": "hi", "temprature": 1})  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
-    client.generate_text({"model": "m", "messages": "hi", "top_p": "1"})  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
-    client.generate_text(model="m", messages=3)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
-    client.generate_text(model="m", messages="hi", stop=3)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
-    client.generate_text(model="m", messages="hi", reasoning={"efort": "low"})  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
-    client.generate_text(model="m", messages="hi", provider="openai")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
-    client.generate_text(model="m", messages="hi", timeout="soon")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
-    client.generate_text("hi")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+    client.generate_text(model="m", messages="hi", temprature=0.5)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    client.generate_text(model="m", messages="hi", temperature="hot")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    client.generate_text({"model": "m", "messages": "hi", "temprature": 1})  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    client.generate_text({"model": "m", "messages": "hi", "top_p": "1"})  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    client.generate_text(model="m", messages=3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    client.generate_text(model="m", messages="hi", stop=3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    client.generate_text(model="m", messages="hi", reasoning={"efort": "low"})  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    client.generate_text(model="m", messages="hi", provider="openai")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    client.generate_text(model="m", messages="hi", timeout="soon")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    client.generate_text("hi")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     client.stream_text(model="m", messages=anything)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    client.stream_text(model="m", messages="hi", temprature=0.5)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
-    client.stream_text({"model": "m", "temprature": 0.5})  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+    client.stream_text(model="m", messages="hi", temprature=0.5)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    client.stream_text({"model": "m", "temprature": 0.5})  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    client.map(["a"], model="m", concurency=3)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    client.map(["a"], model="m", rpm="fast")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    client.map(["a"], model="m", on_error="ignore")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     ChatCompletionsRequest(model="m", messages="hi", temprature=0.5)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     ChatCompletionsRequest({"model": "m", "temprature": 0.5})  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
@@ -159,6 +181,6 @@ async def the_same_mistakes_asynchronously(client: AsyncClient) -> None:
     """
     `AsyncClient` catches the same.
     """
-    await client.generate_text(model="m", messages="hi", temprature=0.5)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
-    await client.generate_text({"model": "m", "temprature": 0.5})  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
-    client.stream_text(model="m", messages="hi", temperature="hot")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+    await client.generate_text(model="m", messages="hi", temprature=0.5)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    await client.generate_text({"model": "m", "temprature": 0.5})  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    client.stream_text(model="m", messages="hi", temperature="hot")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
