@@ -12,28 +12,37 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+
+import attrs
 
 if TYPE_CHECKING:
     from decimal import Decimal
 
-    from ._errors import AIStatsError
     from ._exchange import Attempt, Timing
-    from ._models import ChatCompletionsResponse, ToolCall, Usage
-    from ._outcome import Outcome, Progress
+    from ._outcome import Progress
 
 __all__ = (
+    "LISTED_ROWS",
+    "Answer",
+    "Rows",
+    "answer_html",
+    "call_facts",
     "error_html",
+    "money",
     "progress_figures",
     "progress_html",
-    "response_html",
     "run_html",
+    "seconds",
     "stream_html",
+    "tokens",
 )
+
+LISTED_ROWS: Final = 10
+"""How many failures and how many answers a run lists."""
 
 # A page with more of it gets slow, and nobody reads it there.
 _LONGEST = 100_000
-_ROWS = 10
 
 _BLUE, _RED, _GREY = "#4c8bf5", "#d9534f", "rgba(128,128,128,.55)"
 _BOX = "border:1px solid rgba(128,128,128,.35);border-radius:4px"
@@ -43,24 +52,51 @@ _SHADE = "background:rgba(128,128,128,.13)"
 _CELL = "padding:.15em .8em .15em 0;text-align:left;vertical-align:top;border:0"
 
 
-def response_html(response: ChatCompletionsResponse) -> str:
+@attrs.frozen(kw_only=True)
+class Answer:
     """
-    A whole answer: its text, the thought folded, the calls, usage, cost and timing.
+    A model's answer as it is shown. None of it is escaped yet.
     """
-    return _card(_answer(response), _facts(response), _BLUE)
+
+    text: str = ""
+    reasoning: str = ""
+    refusal: str = ""
+    calls: Sequence[str] = ()
+    """Tool calls for the caller to run, each as `name(arguments)`."""
+    server_calls: Sequence[str] = ()
+    """Tool calls that the gateway ran, in the same form."""
+    facts: Sequence[str] = ()
+    """Model, tokens, cost, times. Empty ones are left out."""
 
 
-def stream_html(
-    response: ChatCompletionsResponse | None, state: str, failure: str, how_to_show: str
-) -> str:
+@attrs.frozen
+class Rows:
     """
-    A stream: what has arrived, and how it stands.
+    The first rows of a kind, and how many there are in all.
+    """
+
+    count: int
+    first: Sequence[tuple[int, str]] = ()
+    """Each row's index and what to show of it."""
+
+
+def answer_html(answer: Answer) -> str:
+    """
+    Return a whole answer: its text, the reasoning folded, the calls and the facts.
+    """
+    return _card(_answer(answer), answer.facts, _BLUE)
+
+
+def stream_html(answer: Answer | None, state: str, failure: str, how_to_show: str) -> str:
+    """
+    Return a stream: what has arrived, and its state.
 
     Args:
-        response: What has arrived; `None` before the request went out.
+        answer: What has arrived; `None` before the request was sent.
         state: `new`, `open`, `done`, `failed` or `closed`.
         failure: Why it failed.
-        how_to_show: What shows it live, for one that has not ended; `""` where it is shown so.
+        how_to_show: The call that shows it live, for a stream that has not ended; `""` where it is
+            shown live already.
     """
     notes = {
         "new": "Waiting for the answer …",
@@ -72,37 +108,35 @@ def stream_html(
     if how_to_show and state in ("new", "open"):
         begun = "It has begun" if state == "open" else "The request goes out when it is first used"
         note = f"A stream that has not ended. {begun}; {how_to_show} shows it live."
-    parts = [_answer(response)] if response is not None else []
+    parts = [_answer(answer)] if answer is not None else []
     parts.append(_note(note))
     colour = {"done": _BLUE, "failed": _RED}.get(state, _GREY)
-    return _card("".join(parts), _facts(response) if response is not None else [], colour)
+    return _card("".join(parts), answer.facts if answer is not None else (), colour)
 
 
-def error_html(error: AIStatsError) -> str:
+def error_html(
+    kind: str,
+    message: str,
+    facts: Sequence[str],
+    attempts: Sequence[Attempt],
+    partial: Answer | None,
+) -> str:
     """
-    An error: its kind, its message, each attempt, and what had arrived.
+    Return an error: the name of its class, its message, each attempt, and what had arrived.
     """
-    status, code = error.status, getattr(error, "code", None)
-    retry_after = getattr(error, "retry_after", None)
-    facts = [
-        f"status {status}" if status is not None else "",
-        f"code {_escape(code)}" if code else "",
-        f"retry after {_seconds(retry_after)}" if retry_after is not None else "",
-        *_call_facts(error.timing, error.attempts, error.request_id),
+    parts = [
+        f'<div style="margin-bottom:.3em"><strong>{_escape(kind)}</strong></div>{_plain(message)}'
     ]
-    message = "\n".join([str(error), *getattr(error, "__notes__", ())])
-    kind = f"<strong>{_escape(type(error).__name__)}</strong>"
-    parts = [f'<div style="margin-bottom:.3em">{kind}</div>{_plain(message)}']
-    if len(error.attempts) > 1:
+    if len(attempts) > 1:
         rows = [
-            (str(number), attempt.reason or "", f"then waited {_seconds(attempt.wait)}")
+            (str(number), attempt.reason or "", f"then waited {seconds(attempt.wait)}")
             if attempt.wait
             else (str(number), attempt.reason or "", "")
-            for number, attempt in enumerate(error.attempts, 1)
+            for number, attempt in enumerate(attempts, 1)
         ]
         parts.append(_folded(f"{len(rows)} attempts", _table(rows)))
-    if error.partial is not None:
-        parts.append(_folded("What had arrived", _answer(error.partial), is_open=True))
+    if partial is not None:
+        parts.append(_folded("What had arrived", _answer(partial), is_open=True))
     return _card("".join(parts), facts, _RED)
 
 
@@ -119,10 +153,10 @@ def progress_figures(progress: Progress) -> list[tuple[str, str]]:
         ("in flight", f"{progress.in_flight:,} of {progress.concurrency:,}"),
         ("requests/s", f"{progress.requests_per_second:,.1f}"),
         ("tokens/s", f"{progress.tokens_per_second:,.0f}"),
-        ("cost", _money(progress.cost)),
+        ("cost", money(progress.cost)),
         ("left", _duration(progress.eta or None)),
-        ("p50", _seconds(progress.p50)),
-        ("p95", _seconds(progress.p95)),
+        ("p50", seconds(progress.p50)),
+        ("p95", seconds(progress.p95)),
         ("429s", f"{progress.throttled:,}"),
     ]
     return [(word, value) for word, value in figures if value]
@@ -136,44 +170,35 @@ def progress_html(progress: Progress) -> str:
 
 
 def run_html(
-    progress: Progress, stopped: str | None, usage: Usage | None, outcomes: Sequence[Outcome]
+    progress: Progress, stopped: str | None, facts: Sequence[str], failures: Rows, answers: Rows
 ) -> str:
     """
-    A run: its progress, why it stopped, and the first of its failures and of its answers, folded.
+    Return a run: its progress, why it stopped, and its first failures and answers, folded.
 
     Args:
-        progress: Where it stands.
-        stopped: Why it ended early, if it did.
-        usage: The tokens of all of it.
-        outcomes: Those that were kept.
+        progress: Its numbers.
+        stopped: Why it ended early; `None` if it did not.
+        facts: For the line below.
+        failures: The rows that failed, each with its error.
+        answers: The rows that were answered, each with its text.
     """
-    failures = [each for each in outcomes if not each.ok]
-    answers = [each for each in outcomes if each.ok]
     parts = [
         _progress(progress),
         _note(f"Stopped: {stopped}" if stopped else ""),
         _first(failures, "failure", is_open=True),
         _first(answers, "answer", is_open=False),
     ]
-    facts = [_tokens(usage)] if usage is not None else []
     return _card("".join(parts), facts, _RED if progress.failed or stopped else _BLUE)
 
 
-def _first(outcomes: Sequence[Outcome], word: str, *, is_open: bool) -> str:
-    if not outcomes:
+def _first(rows: Rows, word: str, *, is_open: bool) -> str:
+    if not rows.count:
         return ""
-    rows = [
-        (f"{each.index:,}", (each.text or "") if each.ok else _in_a_line(each.error))
-        for each in outcomes[:_ROWS]
-    ]
-    title = f"{len(outcomes):,} {word}{'' if len(outcomes) == 1 else 's'}"
-    if len(outcomes) > _ROWS:
-        title += f", the first {_ROWS}"
-    return _folded(title, _table(rows), is_open=is_open)
-
-
-def _in_a_line(error: Exception | None) -> str:
-    return f"{type(error).__name__}: {error}"
+    title = f"{rows.count:,} {word}{'' if rows.count == 1 else 's'}"
+    if rows.count > len(rows.first):
+        title += f", the first {len(rows.first)}"
+    shown = [(f"{index:,}", text) for index, text in rows.first]
+    return _folded(title, _table(shown), is_open=is_open)
 
 
 def _progress(progress: Progress) -> str:
@@ -203,62 +228,81 @@ def _progress(progress: Progress) -> str:
 # --- the parts of an answer ---
 
 
-def _answer(response: ChatCompletionsResponse) -> str:
-    text, thought, refusal = response.text, response.reasoning, response.message.refusal
+def _answer(answer: Answer) -> str:
     parts: list[str] = []
-    if thought:
-        # While nothing else is there, it is what there is to see.
-        words = f"Reasoning ({len(thought):,} characters)"
-        parts.append(_folded(words, _plain(thought), is_open=not text))
-    if text:
-        parts.append(_rendered(text))
-    if refusal:
-        parts.append(f"<strong>Refused</strong>{_plain(refusal)}")
-    parts += [_call(call, "Tool call") for call in response.tool_calls]
-    parts += [_call(call, "Run by the gateway") for call in response.server_tool_calls]
+    if answer.reasoning:
+        # Open as long as there is nothing else to see.
+        title = f"Reasoning ({len(answer.reasoning):,} characters)"
+        parts.append(_folded(title, _plain(answer.reasoning), is_open=not answer.text))
+    if answer.text:
+        parts.append(_rendered(answer.text))
+    if answer.refusal:
+        parts.append(f"<strong>Refused</strong>{_plain(answer.refusal)}")
+    parts += [_call(call, "Tool call") for call in answer.calls]
+    parts += [_call(call, "Run by the gateway") for call in answer.server_calls]
     return "".join(parts) or '<span style="opacity:.7">No text.</span>'
 
 
-def _call(call: ToolCall, what: str) -> str:
-    written = f"{call.name or '?'}({call.arguments})"
+def _call(call: str, title: str) -> str:
     return (
-        f'<div style="margin-top:.4em"><span style="opacity:.7">{what}</span> '
+        f'<div style="margin-top:.4em"><span style="opacity:.7">{title}</span> '
         f'<code dir="ltr" style="{_CODE};{_SHADE};{_AS_WRITTEN};padding:.1em .3em;color:inherit">'
-        f"{_shortened(written)}</code></div>"
+        f"{_shortened(call)}</code></div>"
     )
 
 
-def _facts(response: ChatCompletionsResponse) -> list[str]:
-    choices, reason = len(response.choices), response.finish_reason
-    thoughts = sum(choice.is_thought for choice in response.choices)
-    usage = response.usage
+# --- facts; `""` for what is not known ---
+
+
+def call_facts(timing: Timing, attempts: Sequence[Attempt], request_id: str | None) -> list[str]:
+    """
+    Return what is known of a call: its times, how often it was tried, and its id.
+    """
     return [
-        _escape(response.model or ""),
-        f"{choices - thoughts} choices, one is shown" if choices - thoughts > 1 else "",
-        f"finish: {_escape(reason)}" if reason else "",
-        _tokens(usage) if usage is not None else "",
-        _money(usage.cost) if usage is not None else "",
-        *_call_facts(response.timing, response.attempts, response.request_id),
+        seconds(timing.total),
+        f"first byte {seconds(timing.first_byte)}" if timing.first_byte is not None else "",
+        f"{len(attempts)} attempts" if len(attempts) > 1 else "",
+        request_id or "",
     ]
 
 
-def _call_facts(
-    timing: Timing, attempts: Sequence[Attempt], request_id: str | None
-) -> Iterable[str]:
-    yield _seconds(timing.total)
-    yield f"first byte {_seconds(timing.first_byte)}" if timing.first_byte is not None else ""
-    yield f"{len(attempts)} attempts" if len(attempts) > 1 else ""
-    yield _escape(request_id or "")
-
-
-def _tokens(usage: Usage) -> str:
-    prompt, completion, total = usage.prompt_tokens, usage.completion_tokens, usage.total_tokens
+def tokens(
+    prompt: int | None, completion: int | None, total: int | None, reasoning: int | None
+) -> str:
+    """
+    Return the numbers of tokens: `11 + 1,004 tokens (960 of them reasoning)`.
+    """
     if prompt is None or completion is None:
         return "" if total is None else f"{total:,} tokens"
-    details = usage.completion_tokens_details
-    thought = details.reasoning_tokens if details is not None else None
-    of_it = f" ({thought:,} of them reasoning)" if thought else ""
-    return f"{prompt:,} + {completion:,} tokens{of_it}"
+    part = f" ({reasoning:,} of them reasoning)" if reasoning else ""
+    return f"{prompt:,} + {completion:,} tokens{part}"
+
+
+def seconds(value: float | None) -> str:
+    """
+    Return a time in seconds with its unit: `412 ms`, `2.0 s`.
+    """
+    if value is None:
+        return ""
+    return f"{value * 1000:,.0f} ms" if value < 0.9995 else f"{value:,.1f} s"
+
+
+def money(usd: Decimal | None) -> str:
+    """
+    Return an amount of US dollars with two significant digits, and never without cents.
+    """
+    if usd is None:
+        return ""
+    places = 2 if not usd or usd >= 1 else max(2, 1 - usd.adjusted())
+    return f"${usd:,.{places}f}"
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 # --- text ---
@@ -339,39 +383,14 @@ def _emphasis(escaped: str) -> str:
     return "".join(pieces)
 
 
-# --- numbers; `""` for what is not known ---
-
-
-def _seconds(seconds: float | None) -> str:
-    if seconds is None:
-        return ""
-    return f"{seconds * 1000:,.0f} ms" if seconds < 0.9995 else f"{seconds:,.1f} s"
-
-
-def _duration(seconds: float | None) -> str:
-    if seconds is None:
-        return ""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
-def _money(usd: Decimal | None) -> str:
-    # Two digits that say something, and never fewer than cents.
-    if usd is None:
-        return ""
-    places = 2 if not usd or usd >= 1 else max(2, 1 - usd.adjusted())
-    return f"${usd:,.{places}f}"
-
-
 # --- boxes ---
 
 
 def _card(content: str, facts: Iterable[str], colour: str) -> str:
     """
-    A box about *content*, which is HTML, as the *facts* below it are; empty facts are left out.
+    Return a box with *content*, which is HTML, and a line of *facts*, which are plain text.
     """
-    line = " · ".join(f"<bdi>{fact}</bdi>" for fact in facts if fact)
+    line = " · ".join(f"<bdi>{_escape(fact)}</bdi>" for fact in facts if fact)
     footer = f'<div style="margin-top:.5em;font-size:.85em;opacity:.7">{line}</div>' if line else ""
     return (
         f'<div style="{_BOX};border-left:4px solid {colour};padding:.6em .9em;margin:.2em 0;'

@@ -25,15 +25,12 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import attrs
 
-from ._display import error_html
 from ._exchange import Attempt, Exchange, Headers, Timing
-
-if TYPE_CHECKING:
-    from ._models import ChatCompletionsResponse
+from ._models import ChatCompletionsResponse, as_shown
 
 __all__ = (
     "AIStatsError",
@@ -56,6 +53,7 @@ __all__ = (
     "StreamErrorEvent",
     "StreamInterruptedError",
     "UnprocessableEntityError",
+    "as_html",
     "out_of_time",
     "status_error_class",
 )
@@ -129,7 +127,26 @@ class AIStatsError(Exception):
         return self.exchange.request.as_curl()
 
     def _repr_html_(self) -> str:
-        return error_html(self)
+        return as_html(self)
+
+
+def as_html(error: AIStatsError) -> str:
+    """
+    Return *error* as a notebook shows it.
+    """
+    from ._display import call_facts, error_html, seconds
+
+    code: object = getattr(error, "code", None)
+    retry_after: float | None = getattr(error, "retry_after", None)
+    facts = [
+        f"status {error.status}" if error.status is not None else "",
+        f"code {code}" if code else "",
+        f"retry after {seconds(retry_after)}" if retry_after is not None else "",
+        *call_facts(error.timing, error.attempts, error.request_id),
+    ]
+    message = "\n".join([str(error), *getattr(error, "__notes__", ())])
+    partial = as_shown(error.partial) if error.partial is not None else None
+    return error_html(type(error).__name__, message, facts, error.attempts, partial)
 
 
 @attrs.frozen

@@ -20,22 +20,17 @@ import weakref
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator, Mapping
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
-from ._display import run_html
 from ._engine import Engine
-from ._errors import (
-    ConfigurationError,
-)
-from ._models import Usage
-from ._outcome import TICK, Latency, Outcome, Progress, Statistics
+from ._errors import ConfigurationError
+from ._models import Usage, tokens_as_shown
+from ._outcome import TICK, Latency, Outcome, Progress, Statistics, as_shown
 from ._progress import Display, display_for, in_notebook
 from ._rows import Item, Plan, Row, Rows, Source
 
 if TYPE_CHECKING:
     from ._stream import Run as RunStep
-
-from typing import Self
 
 __all__ = ("AsyncRun", "Run")
 
@@ -201,8 +196,13 @@ class _AnyRun:
         )
 
     def _repr_html_(self) -> str:
+        from ._display import run_html
+
         outcomes = self.outcomes if self._engine is not None and self._keeps else ()
-        return run_html(self.progress, self.stopped, self.usage, outcomes)
+        failures = as_shown([each for each in outcomes if not each.ok])
+        answers = as_shown([each for each in outcomes if each.ok])
+        facts = [tokens_as_shown(self.usage)]
+        return run_html(self.progress, self.stopped, facts, failures, answers)
 
     def _new_engine(self, *, is_ordered: bool, keep: bool, is_shared: bool) -> Engine:
         # On the loop, where nobody else can begin it meanwhile.

@@ -12,9 +12,8 @@ the key of that name. A field that reads more than one key is a property that is
 
 from collections.abc import Callable
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ._display import response_html
 from ._exchange import Attempt, Exchange, Headers, Timing
 from ._wire import (
     Wire,
@@ -29,6 +28,9 @@ from ._wire import (
     is_object,
     json_text,
 )
+
+if TYPE_CHECKING:
+    from ._display import Answer
 
 __all__ = (
     "Annotation",
@@ -60,11 +62,13 @@ __all__ = (
     "TranslatedChunk",
     "URLCitation",
     "Usage",
+    "as_shown",
     "is_itemised",
     "is_server_tool",
     "is_thought",
     "read_reasoning",
     "read_text",
+    "tokens_as_shown",
 )
 
 # --- text, thought, tools: what several classes and the assembling of a stream read alike ---
@@ -872,7 +876,9 @@ class ChatCompletionsResponse(_Answer):
         return self._exchange.timing
 
     def _repr_html_(self) -> str:
-        return response_html(self)
+        from ._display import answer_html
+
+        return answer_html(as_shown(self))
 
     def _shown(self) -> Wire:
         answers = [choice for choice in self._choices() if not is_thought(choice)]
@@ -913,3 +919,46 @@ def is_itemised(wire: Wire) -> bool:
     return not any(wire.get(key) for key in newer) and "prompt_tokens" not in as_object(
         wire.get("usage")
     )
+
+
+# --- how it is shown ---
+
+
+def as_shown(response: ChatCompletionsResponse) -> "Answer":
+    """
+    Return what a notebook shows of *response*.
+    """
+    from ._display import Answer, call_facts, money
+
+    choices = sum(not choice.is_thought for choice in response.choices)
+    usage = response.usage
+    return Answer(
+        text=response.text,
+        reasoning=response.reasoning or "",
+        refusal=response.message.refusal or "",
+        calls=[_as_code(call) for call in response.tool_calls],
+        server_calls=[_as_code(call) for call in response.server_tool_calls],
+        facts=[
+            response.model or "",
+            f"{choices} choices, one is shown" if choices > 1 else "",
+            f"finish: {response.finish_reason}" if response.finish_reason else "",
+            tokens_as_shown(usage) if usage is not None else "",
+            money(usage.cost) if usage is not None else "",
+            *call_facts(response.timing, response.attempts, response.request_id),
+        ],
+    )
+
+
+def tokens_as_shown(usage: Usage) -> str:
+    """
+    Return what a notebook shows of the tokens of *usage*.
+    """
+    from ._display import tokens
+
+    details = usage.completion_tokens_details
+    reasoning = details.reasoning_tokens if details is not None else None
+    return tokens(usage.prompt_tokens, usage.completion_tokens, usage.total_tokens, reasoning)
+
+
+def _as_code(call: ToolCall) -> str:
+    return f"{call.name or '?'}({call.arguments})"

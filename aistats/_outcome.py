@@ -9,17 +9,19 @@ import itertools
 import math
 import time
 from collections import deque
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any, Final
 
 import attrs
 
+from ._display import LISTED_ROWS, Rows
 from ._errors import AIStatsError
 from ._exchange import Attempt, Timing
 from ._models import ChatCompletionsResponse, Usage
 from ._request import ChatCompletionsRequest
 
-__all__ = ("TICK", "Latency", "Outcome", "Progress", "Statistics")
+__all__ = ("TICK", "Latency", "Outcome", "Progress", "Statistics", "as_shown")
 
 TICK: Final = 0.1
 """Seconds between two snapshots of the progress."""
@@ -106,6 +108,17 @@ class Outcome:
             "seconds": self.timing.total,
             "request_id": told.request_id if isinstance(told, _OURS) else None,
         }
+
+
+def as_shown(outcomes: Sequence[Outcome]) -> Rows:
+    """
+    Return what a notebook shows of *outcomes*: the first of them.
+    """
+    first = [
+        (each.index, each.text or "" if each.ok else f"{type(each.error).__name__}: {each.error}")
+        for each in outcomes[:LISTED_ROWS]
+    ]
+    return Rows(len(outcomes), first)
 
 
 @attrs.frozen

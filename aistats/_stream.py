@@ -15,19 +15,20 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator
 from types import TracebackType
-from typing import Any, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
 import attrs
 
-from ._display import error_html, stream_html
-from ._errors import AIStatsError, APIConnectionError, StreamError
+from ._errors import AIStatsError, APIConnectionError, StreamError, as_html
 from ._exchange import Attempt, Exchange, Headers, Timing
-from ._models import ChatCompletionChunk, ChatCompletionsResponse
-from ._progress import LiveHTML, awake, in_notebook
+from ._models import ChatCompletionChunk, ChatCompletionsResponse, as_shown
 from ._protocol import NEED_DATA, Need, StreamDecoder
 from ._sse import Event
 
 __all__ = ("AsyncStream", "OpenedStream", "Opening", "Receiver", "Run", "Stream")
+
+if TYPE_CHECKING:
+    from ._progress import LiveHTML
 
 T = TypeVar("T")
 OpenStream = Callable[["Opening"], "Coroutine[Any, Any, OpenedStream | None]"]
@@ -178,17 +179,22 @@ class _AnyStream:
         return self._html(self._how_to_show)
 
     def _html(self, how_to_show: str = "") -> str:
+        from ._display import stream_html
+
         response = self._opened.decoder.response() if self._opened else None
-        return stream_html(response, self._state.value, self._failure, how_to_show)
+        answer = as_shown(response) if response is not None else None
+        return stream_html(answer, self._state.value, self._failure, how_to_show)
 
     @contextlib.contextmanager
     def _live(self) -> Generator[LiveHTML, None, None]:
+        from ._progress import LiveHTML
+
         live = LiveHTML(lambda: (self._html(), repr(self)))
         try:
             live.show()
             yield live
         except AIStatsError as error:
-            live.put(error_html(error), repr(error))
+            live.put(as_html(error), repr(error))
             raise
         except BaseException:
             self._end(_State.CLOSED)  # interrupted between two reads, if it has not ended
@@ -390,6 +396,8 @@ class AsyncStream(_AnyStream):
 
         `final_response()` returns it afterwards.
         """
+        from ._progress import awake, in_notebook
+
         if in_notebook():
             import asyncio  # it has long been loaded by whoever runs this
 
@@ -501,6 +509,8 @@ class Stream(_AnyStream):
 
         `final_response()` returns it afterwards.
         """
+        from ._progress import in_notebook
+
         if in_notebook():
             with self._live() as live:
                 is_open = True
@@ -514,6 +524,8 @@ class Stream(_AnyStream):
         print(flush=True)
 
     def _ipython_display_(self) -> None:
+        from ._progress import in_notebook
+
         if not in_notebook() or self._state not in (_State.NEW, _State.OPEN):
             raise NotImplementedError  # so IPython asks the other methods
         # The cell shows the error, too. From here IPython would show its own insides with it.

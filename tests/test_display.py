@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from html.parser import HTMLParser
 from typing import Any
@@ -27,14 +27,15 @@ from aistats import (
 )
 from aistats import RateLimitError as RateLimited
 from aistats._display import (
-    error_html,
+    Rows,
     progress_figures,
     progress_html,
-    response_html,
     run_html,
     stream_html,
 )
 from aistats._exchange import Exchange
+from aistats._models import as_shown, tokens_as_shown
+from aistats._outcome import as_shown as rows_as_shown
 from aistats.types import Usage
 
 TAGS = {"bdi", "code", "details", "div", "em", "pre", "span", "strong", "summary"}
@@ -139,6 +140,14 @@ def outcome(index: int, text: str | None = None, error: Exception | None = None)
     return Outcome(index=index, key="k", row="row", request=None, response=response, error=error)
 
 
+def listed(outcomes: Sequence[Outcome]) -> tuple[Rows, Rows]:
+    """
+    What a run shows of its failures and of its answers.
+    """
+    failures = [each for each in outcomes if not each.ok]
+    return rows_as_shown(failures), rows_as_shown([each for each in outcomes if each.ok])
+
+
 # -- an answer ----------------------------------------------------------------------------------
 
 
@@ -166,7 +175,7 @@ def test_thought_alone_is_not_folded():
     """
     As long as there is nothing but thought, as in a stream's first seconds, it is open.
     """
-    shown = page(response_html(answer("", reasoning_content="Let me think")))
+    shown = page(answer("", reasoning_content="Let me think")._repr_html_())
 
     assert ("open", None) in shown.attributes
 
@@ -179,7 +188,7 @@ def test_calls():
         {"id": "1", "type": "function", "function": {"name": name, "arguments": '{"a": 1}'}}
         for name in ("get_weather", "phaseo_web_search")
     ]
-    shown = page(response_html(answer(None, tool_calls=calls))).text
+    shown = page(answer(None, tool_calls=calls)._repr_html_()).text
 
     assert 'Tool call get_weather({"a": 1})' in shown
     assert 'Run by the gateway phaseo_web_search({"a": 1})' in shown
@@ -211,7 +220,7 @@ def test_what_is_unknown_is_left_out(wire: dict[str, Any], expected: str):
     """
     What an answer doesn't have takes no place.
     """
-    assert page(response_html(ChatCompletionsResponse(wire))).text == expected
+    assert page(ChatCompletionsResponse(wire)._repr_html_()).text == expected
 
 
 def test_fenced_code():
@@ -219,7 +228,7 @@ def test_fenced_code():
     Fenced code stands by itself as it was written, from left to right; a fence may be open yet.
     """
     text = "Look:\n```python\nif **a** < `b`:\n    pass\n```\nand\n```\nmore"
-    html = response_html(answer(text))
+    html = answer(text)._repr_html_()
 
     assert html.count("<pre ") == 2
     assert "if **a** &lt; `b`:\n    pass</pre>" in html
@@ -243,14 +252,14 @@ def test_markdown(text: str, expected: str):
     """
     Bold and headings are shown, the rest stays as it was written, links among it.
     """
-    assert f">{expected}</div>" in response_html(answer(text))
+    assert f">{expected}</div>" in answer(text)._repr_html_()
 
 
 def test_inline_code():
     """
     Inline code stays as it was written, stars included.
     """
-    html = response_html(answer("a `**b**` c"))
+    html = answer("a `**b**` c")._repr_html_()
 
     assert ">**b**</code> c" in html
 
@@ -260,14 +269,14 @@ def test_hostile_markdown_is_quick(text: str):
     """
     Text that is made to take long doesn't.
     """
-    assert page(response_html(answer(text)))
+    assert page(answer(text)._repr_html_())
 
 
 def test_long_text_is_cut():
     """
     A page holds 100,000 characters of an answer, and says how many more there are.
     """
-    shown = page(response_html(answer("x" * 100_123))).text
+    shown = page(answer("x" * 100_123)._repr_html_()).text
 
     assert shown.count("x") == 100_000
     assert "… 123 more characters" in shown
@@ -289,7 +298,7 @@ def hostile_answer(text: str) -> str:
         "refusal": text,
         "tool_calls": [call],
     }
-    return response_html(ChatCompletionsResponse(wire))
+    return ChatCompletionsResponse(wire)._repr_html_()
 
 
 def hostile_error(text: str) -> str:
@@ -301,7 +310,7 @@ def hostile_error(text: str) -> str:
     error.partial = answer(text)
     tries = (Attempt("answered", 429, text, 0.5), Attempt("answered", 429, text))
     error.exchange = Exchange(attempts=tries)
-    return error_html(error)
+    return error._repr_html_()
 
 
 def hostile_run(text: str) -> str:
@@ -309,14 +318,14 @@ def hostile_run(text: str) -> str:
     A run that stopped because of *text*, with an answer and a failure of it.
     """
     outcomes = [outcome(0, text), outcome(1, error=AIStatsError(text))]
-    return run_html(progress(), text, None, outcomes)
+    return run_html(progress(), text, (), *listed(outcomes))
 
 
 WAYS_IN: list[tuple[Callable[[str], str], int]] = [
     (hostile_answer, 8),
     (hostile_error, 6),
     (hostile_run, 3),
-    (lambda text: stream_html(answer(text), "failed", text, ""), 2),
+    (lambda text: stream_html(as_shown(answer(text)), "failed", text, ""), 2),
 ]
 
 
@@ -346,7 +355,7 @@ def test_right_to_left_text():
     Hebrew stays as it was written, with its marks, and its order ends with its own box.
     """
     hebrew = "\u200f\u05e9\u05dc\u05d5\u05dd"
-    shown = page(response_html(answer(hebrew)))
+    shown = page(answer(hebrew)._repr_html_())
 
     assert hebrew in shown.text
     assert ("dir", "auto") in shown.attributes
@@ -389,7 +398,7 @@ def test_any_answer(wire: dict[str, Any]):
     """
     Any JSON in the place of an answer has a page.
     """
-    assert page(response_html(ChatCompletionsResponse(wire)))
+    assert page(ChatCompletionsResponse(wire)._repr_html_())
 
 
 @settings(max_examples=60, deadline=None)
@@ -421,7 +430,7 @@ def test_stream(state: str, how_to_show: str, expected: str, response: Any):
     """
     A stream shows what has arrived, and never looks finished where it isn't.
     """
-    shown = page(stream_html(response, state, "it broke", how_to_show)).text
+    shown = page(stream_html(response and as_shown(response), state, "it broke", how_to_show)).text
 
     assert expected in shown
     assert ("half an ans" in shown) == (response is not None)
@@ -433,7 +442,7 @@ def test_whole_stream():
     """
     response = answer("All of it")
 
-    assert stream_html(response, "done", "", "stream.show()") == response_html(response)
+    assert stream_html(as_shown(response), "done", "", "stream.show()") == response._repr_html_()
 
 
 def test_error():
@@ -458,7 +467,7 @@ def test_error_with_a_part_of_the_answer():
     """
     error = StreamError("It was cut")
     error.partial = answer("half an ans")
-    shown = page(error_html(error))
+    shown = page(error._repr_html_())
 
     assert "What had arrivedhalf an ans" in shown.text
     assert ("open", None) in shown.attributes
@@ -550,7 +559,9 @@ def test_run():
         *(outcome(index, error=AIStatsError(f"fault {index}")) for index in range(20, 22)),
     ]
     usage = Usage({"prompt_tokens": 1000, "completion_tokens": 2})
-    shown = page(run_html(progress(), "budget: 1 USD", usage, outcomes)).text
+    shown = page(
+        run_html(progress(), "budget: 1 USD", [tokens_as_shown(usage)], *listed(outcomes))
+    ).text
 
     assert "Stopped: budget: 1 USD" in shown
     assert "2 failures20AIStatsError: fault 2021AIStatsError: fault 21" in shown
@@ -564,7 +575,7 @@ def test_run_of_which_nothing_was_kept():
     """
     A run that was only iterated shows its numbers.
     """
-    shown = page(run_html(progress(), None, None, ())).text
+    shown = page(run_html(progress(), None, (), *listed(()))).text
 
     assert "6,200 of 10,000" in shown
     assert "failures" not in shown
@@ -574,7 +585,7 @@ def test_long_outcomes_are_cut():
     """
     A run shows the beginning of a long answer.
     """
-    shown = page(run_html(progress(), None, None, [outcome(0, "x" * 1000)])).text
+    shown = page(run_html(progress(), None, (), *listed([outcome(0, "x" * 1000)]))).text
 
     assert "x" * 300 + "… 700 more characters" in shown
 

@@ -29,7 +29,8 @@ MODULES = sorted(path.stem for path in FOLDER.glob("*.py"))
 # Who may import whom: modules of the rows above one's own only.
 LAYERS = (
     ("_wire", "_exchange", "_fork", "_sse", "_version", "_display", "_deadlines", "_options"),
-    ("_errors", "_models", "_anthropic", "_pattern", "_progress", "_connector"),
+    ("_models",),
+    ("_errors", "_anthropic", "_pattern", "_progress", "_connector"),
     ("_json", "_timeout", "_retry", "_limits", "_loop", "_assembly", "_checkpoint"),
     ("_rules", "_protocol", "_failures", "_sending"),
     ("_convert", "_params", "_stream", "_reading"),
