@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Self
 from ._engine import Engine
 from ._errors import ConfigurationError
 from ._models import Usage, tokens_as_shown
-from ._outcome import TICK, Latency, Outcome, Progress, Statistics, as_shown
+from ._outcome import COLUMNS, TICK, Latency, Outcome, Progress, Statistics, as_shown
 from ._progress import Display, display_for, in_notebook
 from ._rows import Item, Plan, Row, Rows, Source
 
@@ -171,10 +171,15 @@ class _AnyRun:
 
     def to_pandas(self) -> Any:
         """
-        The outcomes as a `pandas.DataFrame` whose index is that of the rows.
+        Return the outcomes as a `pandas.DataFrame`, one row each, in input order.
+
+        Where the rows were a pandas data frame or series, the result has their index, and a row
+        for each of theirs: `df["answer"] = run.to_pandas()["text"]` puts each answer beside its
+        row, whatever the index. A row that was never started is empty. Other rows get an index of
+        their places in the input, called `index`.
 
         Raises:
-            ConfigurationError: They were not kept, or pandas is not installed.
+            ConfigurationError: The outcomes were not kept, or pandas is not installed.
         """
         try:
             pandas = importlib.import_module("pandas")
@@ -182,8 +187,11 @@ class _AnyRun:
             raise ConfigurationError(
                 "to_pandas() needs pandas: pip install 'aistats-sdk[pandas]'"
             ) from None
-        rows = self.to_dicts()
-        return pandas.DataFrame(rows).set_index("index") if rows else pandas.DataFrame()
+        table = pandas.DataFrame(self.to_dicts(), columns=list(COLUMNS)).set_index("index")
+        if (index := self._source.index) is not None:
+            table = table.reindex(range(len(index)))
+            table.index = index
+        return table
 
     def __repr__(self) -> str:
         numbers = self._statistics()

@@ -21,11 +21,17 @@ from ._exchange import Attempt, Timing
 from ._models import ChatCompletionsResponse, Usage
 from ._request import ChatCompletionsRequest
 
-__all__ = ("TICK", "Latency", "Outcome", "Progress", "Statistics", "as_shown")
+__all__ = ("COLUMNS", "TICK", "Latency", "Outcome", "Progress", "Statistics", "as_shown")
 
 TICK: Final = 0.1
 """Seconds between two snapshots of the progress."""
 
+
+COLUMNS: Final = (
+    *("index", "key", "text", "error", "cached", "model", "finish_reason"),
+    *("prompt_tokens", "completion_tokens", "cost", "attempts", "seconds", "request_id"),
+)
+"""The keys of `Outcome.to_dict`, in order."""
 
 _OURS = ChatCompletionsResponse | AIStatsError
 

@@ -384,6 +384,8 @@ class Source:
         self.failed: str | None = None
         """What the rows themselves raised, in words: there may have been more of them."""
         self.total: int | None = None
+        self.index: Any = None
+        """The index of a pandas data frame or series; `None` where the rows are something else."""
         self.iterator: Iterator[Any] | AsyncIterator[Any]
         several: Any = rows
         if isinstance(several, str | bytes | bytearray | Mapping | ChatCompletionsRequest):
@@ -408,6 +410,9 @@ class Source:
             )
         with contextlib.suppress(TypeError):
             self.total = len(several)
+        index = getattr(rows, "index", None)
+        if hasattr(index, "nlevels"):  # a list has a method of that name
+            self.index = index
         self._numbers = itertools.count()
         # An earlier run, which has ended, may still wait for the next row.
         self._pulling = asyncio.Lock()
