@@ -184,7 +184,7 @@ class AsyncClient:
         from ._map import AsyncRun  # loaded only where it is used
         from ._rows import Plan
 
-        return AsyncRun(Plan.of(self._gateway, keywords), rows)
+        return AsyncRun(Plan.of(self._gateway, keywords, takes_async=True), rows)
 
     async def aclose(self) -> None:
         """

@@ -146,7 +146,11 @@ def _integer(value: Any, _: Any) -> int:
     # NumPy's integers, among others, are registered as `Integral`.
     if not isinstance(value, bool) and isinstance(value, Integral):
         return int(value)
-    raise FaultError(value, "a whole number")
+    # A column of a data frame with a missing value has floats in place of integers.
+    number = finite(value) if _is_number(value) else None
+    if number is None or not number.is_integer():
+        raise FaultError(value, "a whole number")
+    return int(number)
 
 
 def _number(value: Any, _: Any) -> float:

@@ -91,6 +91,8 @@ class Engine:
         """What submits the rows."""
         self.is_pulling = False
         """Whether the feeder waits for the caller's rows: only those can end that."""
+        self.is_asking = False
+        """Whether the feeder awaits a function of the caller's, which ends with the run."""
         self.aides: list[asyncio.Task[None]] = []
         """What else runs beside it, and ends with it."""
         self._is_ordered = is_ordered
@@ -236,7 +238,9 @@ class Engine:
         if self.stopped is not None or self.is_over:
             self._give_up(item)
         elif item.error is not None:
-            if not self.is_probed and self._submitted == 1 and _lacks_model(item.error):
+            if isinstance(item.error, ConfigurationError):
+                self._break(str(item.error), item.error)
+            elif not self.is_probed and self._submitted == 1 and _lacks_model(item.error):
                 self._break(f"the first row makes no request: {item.error}", item.error)
             self._finish(item, error=item.error)
         elif (response := self._known(item)) is not None:
@@ -663,6 +667,8 @@ class Engine:
             if timer is not None:
                 timer.cancel()
         self._recent.clear()
+        if self.is_asking and self.feeder is not None:
+            self.feeder.cancel()
         self.ended.set()
         self.has_outcome.set()
         self.has_room.set()  # the feeder sees that it is over

@@ -384,7 +384,12 @@ async def _feed(engine: Engine, plan: Plan, source: Source) -> None:
                     return
                 if engine.stopped is not None:
                     break  # meanwhile; the row is there for a retry
-                engine.submit(plan.item(position, pulled))
+                engine.is_asking = True
+                item = await plan.aitem(position, pulled)
+                engine.is_asking = False
+                if engine.stopped is not None:
+                    break
+                engine.submit(item)
                 source.taken()
                 position += 1
             await asyncio.sleep(0)

@@ -46,7 +46,8 @@ class RunOptions(TypedDict, total=False):
     Options of a run of `map`.
 
     Keys:
-        prompt (a function): Returns what to ask for a row: a prompt or messages.
+        prompt (a function): Returns what to ask for a row: a prompt or messages. With `AsyncClient`
+            this function and the next two may be asynchronous; they are awaited row by row.
         request (a function): Returns the whole request for a row. Give this or `prompt`.
         key (a function): Returns the name of a row's request in the checkpoint. Default: a hash of
             the request.

@@ -6,12 +6,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import itertools
+import math
 import os
 import secrets
 from collections import Counter, deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
 from decimal import Decimal
+from numbers import Real
 from typing import Any, Final, Literal
 
 import attrs
@@ -42,6 +45,10 @@ Rows = Iterable[Any] | AsyncIterable[Any]
 Row = tuple[Any, int, str | None]  # the row, its index, its key if it had one
 
 _END: Final = object()
+_NOT_ASYNC: Final = (
+    "{name} must be a plain function here: its result would have to be awaited. AsyncClient.map "
+    "takes asynchronous functions."
+)
 _DEFAULTS: Final[dict[str, Any]] = {
     **dict.fromkeys(RUN_OPTIONS),
     "concurrency": "auto",
@@ -140,10 +147,15 @@ class Plan:
     """How often a request has come, where each of the same is asked for."""
 
     @classmethod
-    def of(cls, gateway: Gateway, keywords: Mapping[str, Any]) -> Plan:
+    def of(cls, gateway: Gateway, keywords: Mapping[str, Any], *, takes_async: bool) -> Plan:
         """
         Return the plan for the keywords of `map`, which are checked as far as they can be without
         a row.
+
+        Args:
+            gateway: Where the requests go.
+            keywords: Options of a run and of a call, and parameters.
+            takes_async: Whether functions of a row may be asynchronous.
 
         Raises:
             RequestValidationError: What is for each request is wrong.
@@ -154,6 +166,9 @@ class Plan:
         _check_options(
             **options, above_0={name: options[name] for name in ("stop_after", "rpm", "tpm")}
         )
+        for name in ("prompt", "request", "key"):
+            if not takes_async and _is_async(options[name]):
+                raise ConfigurationError(_NOT_ASYNC.format(name=name))
         options["budget"] = options["budget"] or Budget()
         call_options, params = split(rest, CALL_OPTIONS)
         # Validate what all requests share with a placeholder prompt, so that `map` itself raises.
@@ -176,29 +191,47 @@ class Plan:
 
     def item(self, position: int, pulled: Row) -> Item:
         """
-        What a row becomes: a request, or the error that it is none.
+        Return what a row becomes: a request, or the error that says why it is none.
         """
         row, index, key = pulled
         item = Item(position, index, row, key)
         try:
-            asked = row if self.prompt is None else self.prompt(row)
-            if (
-                self.prompts is None
-                or self.request is not None
-                or not self.prompts.make(item, asked)
-            ):
-                item.request = build_request(self._request_of(row, asked), {}, stream=False)
-                item.body = item.request.body(stream=False, extra_body=self.extra_body)
-                item.hashed = request_hash(item.body)
-            if key is None:
-                item.key = self._key_of(item)
-        except Exception as error:  # whatever the caller's functions raise, others go on
+            asked = row if self.prompt is None else _called("prompt", self.prompt, row)
+            whole = None if self.request is None else _called("request", self.request, row)
+            own_key = None if self.key is None or key else _called("key", self.key, row)
+            self._fill(item, asked, whole, own_key)
+        except Exception as error:  # whatever the caller's functions raise, other rows go on
             item.error = error
         return item
 
-    def _request_of(self, row: Any, asked: Any) -> Any:
+    async def aitem(self, position: int, pulled: Row) -> Item:
+        """
+        Return the same, where functions may be asynchronous.
+        """
+        row, index, key = pulled
+        item = Item(position, index, row, key)
+        try:
+            asked = row if self.prompt is None else await _acalled(self.prompt, row)
+            whole = None if self.request is None else await _acalled(self.request, row)
+            own_key = None if self.key is None or key else await _acalled(self.key, row)
+            self._fill(item, asked, whole, own_key)
+        except Exception as error:  # whatever the caller's functions raise, other rows go on
+            item.error = error
+        return item
+
+    def _fill(self, item: Item, asked: Any, whole: Any, own_key: Any) -> None:
+        # *asked* is the prompt, *whole* what `request` returned, *own_key* what `key` returned.
+        if self.prompts is None or whole is not None or not self.prompts.make(item, asked):
+            request = self._request_of(item.row, asked, whole)
+            item.request = build_request(request, {}, stream=False)
+            item.body = item.request.body(stream=False, extra_body=self.extra_body)
+            item.hashed = request_hash(item.body)
+        if item.key is None:
+            item.key = self._key_of(item, own_key)
+
+    def _request_of(self, row: Any, asked: Any, whole: Any) -> Any:
         if self.request is not None:
-            return self._with_params(self.request(row))
+            return self._with_params(whole)
         if self.prompt is not None:
             return {**self.params, "messages": asked}
         if isinstance(row, str) or is_list_like(row):
@@ -212,22 +245,25 @@ class Plan:
         raise RequestValidationError([Fault("row", row, expected)])
 
     def _with_params(self, request: Any) -> Any:
-        # The row's own win over those of all.
+        # The row's own parameters win over the shared ones. A missing value is no parameter.
         if isinstance(request, ChatCompletionsRequest):
             return {**self.params, **request.to_dict()} if self.params else request
         if is_mapping(request):
-            return {**self.params, **request}
+            given = {name: value for name, value in request.items() if not _is_missing(value)}
+            return {**self.params, **given}
         raise RequestValidationError(
             [Fault("request", request, "a mapping or a ChatCompletionsRequest")]
         )
 
-    def _key_of(self, item: Item) -> str:
+    def _key_of(self, item: Item, own_key: Any) -> str:
         if self.key is not None:
-            key: Any = self.key(item.row)
-            if not isinstance(key, str):
-                raise RequestValidationError([Fault("key", key, "a string")])
-            key.encode()  # what can't be written is a fault of this row
-            return key
+            if not isinstance(own_key, str):
+                raise ConfigurationError(
+                    f"key must return a string; for row {item.index} it returned "
+                    f"{type(own_key).__name__}. Convert it: key=lambda row: str(...)"
+                )
+            own_key.encode()  # what can't be written is a fault of this row
+            return own_key
         if self.dedup or self.checkpoint is None:
             return item.hashed
         self.counts[item.hashed] += 1
@@ -339,6 +375,33 @@ def _check_options(
         raise ConfigurationError("prompt and request are two ways for one thing; give one.")
 
 
+def _called(name: str, function: Callable[[Any], Any], row: Any) -> Any:
+    result = function(row)
+    if inspect.isawaitable(result):
+        if inspect.iscoroutine(result):
+            result.close()  # else Python warns that it was never awaited
+        raise ConfigurationError(_NOT_ASYNC.format(name=name))
+    return result
+
+
+async def _acalled(function: Callable[[Any], Any], row: Any) -> Any:
+    result = function(row)
+    return await result if inspect.isawaitable(result) else result
+
+
+def _is_async(function: Any) -> bool:
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+        getattr(function, "__call__", None)  # noqa: B004  # an object whose calls are coroutines
+    )
+
+
+def _is_missing(value: Any) -> bool:
+    # What data frames have in place of a value: None, NaN, pandas' NaT and NA.
+    if value is None or type(value).__name__ in ("NAType", "NaTType"):
+        return True
+    return isinstance(value, Real) and math.isnan(value)
+
+
 def _without_throttles(policy: RetryPolicy) -> RetryPolicy:
     # A run puts what was too fast back by itself, and asks again where an answer was cut: a single
     # call leaves that to its caller.
@@ -397,6 +460,11 @@ class Source:
             self.iterator = several.iter_rows(named=True)
         elif hasattr(rows, "itertuples") and hasattr(rows, "columns"):  # pandas
             names = list(several.columns)
+            if twice := sorted({str(name) for name in names if names.count(name) > 1}):
+                raise ConfigurationError(
+                    f"The data frame has several columns called {', '.join(map(repr, twice))}; a "
+                    "row is a dict, which can have only one. Rename or drop them."
+                )
             values = several.itertuples(index=False, name=None)
             self.iterator = (dict(zip(names, each, strict=True)) for each in values)
         elif hasattr(several, "__aiter__"):

@@ -190,7 +190,7 @@ class Client:
         from ._map import Run  # loaded only where it is used
         from ._rows import Plan
 
-        return Run(Plan.of(self._gateway, keywords), rows, self._loop.run)
+        return Run(Plan.of(self._gateway, keywords, takes_async=False), rows, self._loop.run)
 
     def close(self) -> None:
         """

@@ -111,3 +111,75 @@ def test_rows_of_another_kind(gateway: Gateway) -> None:
     assert (table.index.name, table.index.tolist()) == ("index", [0, 1])
     assert table["text"].tolist() == ["one", "two"]
     assert empty.columns.tolist() == table.columns.tolist()
+
+
+MISSING = [None, float("nan"), pandas.NA, pandas.NaT]
+
+
+@pytest.mark.parametrize("missing", MISSING, ids=str)
+@pytest.mark.parametrize("where", ["rows", "request"])
+def test_missing_values(gateway: Gateway, missing: Any, where: str) -> None:
+    """
+    A missing value in a row is a parameter that was not given, so the shared one holds.
+    """
+    frame = pandas.DataFrame(
+        {
+            "messages": ["one", "two"],
+            "temperature": pandas.Series([0.5, missing], dtype=object),
+            "max_output_tokens": pandas.Series([5, missing], dtype=object),
+            "user": pandas.Series(["me", missing], dtype=object),
+        }
+    )
+    options = {} if where == "rows" else {"request": lambda row: row}
+    with aistats.Client(KEY, gateway.url) as client:
+        run = client.map(frame, model=MODEL, temperature=1, **options).wait()
+
+    assert run.errors == []
+    first, second = sorted(
+        (each.json for each in gateway.requests), key=lambda body: body["messages"][0]["content"]
+    )
+    assert {name: first[name] for name in ("temperature", "max_output_tokens", "user")} == {
+        "temperature": 0.5,
+        "max_output_tokens": 5,
+        "user": "me",
+    }
+    assert second["temperature"] == 1
+    assert not {"max_output_tokens", "user"} & second.keys()
+
+
+def test_integers_beside_missing_values(gateway: Gateway) -> None:
+    """
+    Integers that pandas holds as floats, beside a missing value, are integers.
+    """
+    frame = pandas.DataFrame(
+        {"messages": ["one", "two"], "max_output_tokens": [5, None], "seed": [7, None]}
+    )
+    with aistats.Client(KEY, gateway.url) as client:
+        run = client.map(frame, model=MODEL).wait()
+
+    assert run.errors == []
+    assert {each.json.get("max_output_tokens") for each in gateway.requests} == {5, None}
+    assert {type(each.json.get("seed")) for each in gateway.requests} == {int, type(None)}
+
+
+@pytest.mark.parametrize("dtype", ["int8", "Int64", "float32", "UInt8", "object"])
+def test_scalars_of_every_kind(gateway: Gateway, dtype: str) -> None:
+    """
+    NumPy's and pandas' scalars are sent as the numbers that they are.
+    """
+    frame = pandas.DataFrame({"messages": ["one"], "top_k": pandas.Series([3], dtype=dtype)})
+    with aistats.Client(KEY, gateway.url) as client:
+        run = client.map(frame, model=MODEL).wait()
+
+    assert run.errors == []
+    assert gateway.requests[0].json["top_k"] == 3
+
+
+def test_columns_of_one_name() -> None:
+    """
+    A frame with two columns of one name is refused, since a row could have only one of them.
+    """
+    frame = pandas.DataFrame([["a", "b", "c"]], columns=["text", "id", "text"])
+
+    with aistats.Client(KEY) as client, pytest.raises(aistats.ConfigurationError, match="'text'"):
+        run_of(client, frame)

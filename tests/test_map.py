@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import gc
 import json
 import random
@@ -1460,16 +1461,114 @@ async def test_a_changed_prompt(caller: Caller, gateway: Gateway, tmp_path: Path
 
 async def test_keys_of_the_caller_s(caller: Caller, gateway: Gateway, tmp_path: Path):
     """
-    Rows that share a call are noted each under its key, and a key has to be a string.
+    Rows that share a call are noted each under its key.
     """
     path = tmp_path / "run.jsonl"
     await finish(caller, ["a1", "b1"], prompt=lambda _: "same", key=str, checkpoint=path)
     keys = [json.loads(line)["key"] for line in path.read_text().splitlines()[1:]]
-    run = await finish(caller, [7], prompt=str, key=lambda row: row)
 
     assert sorted(keys) == ["a1", "b1"]
     assert len(gateway.requests) == 1
-    assert "key: expected a string" in str(run.outcomes[0].error)
+
+
+async def test_a_key_that_is_no_string(caller: Caller, gateway: Gateway):
+    """
+    A `key` of a wrong type is wrong for all rows, so it ends the run at the first one.
+    """
+    run = await finish(caller, range(100), prompt=str, key=lambda row: row)
+
+    assert run.stopped.startswith("key must return a string; for row 0 it returned int.")
+    assert [type(outcome.error) for outcome in run.outcomes] == [ConfigurationError]
+    assert gateway.requests == []
+
+
+class AsyncPrompt:
+    """
+    An object whose calls are coroutines.
+    """
+
+    async def __call__(self, row: Any) -> str:
+        await anyio.lowlevel.checkpoint()
+        return f"Sort {row}"
+
+
+async def async_request(row: Any) -> Any:
+    """
+    A request for *row* that has to be awaited.
+    """
+    await anyio.lowlevel.checkpoint()
+    return {"messages": f"Sort {row}"}
+
+
+async def async_key(row: Any) -> str:
+    """
+    A key for *row* that has to be awaited.
+    """
+    await anyio.lowlevel.checkpoint()
+    return f"key {row}"
+
+
+ASYNC_FUNCTIONS = [
+    {"prompt": AsyncPrompt()},
+    {"prompt": lambda row: AsyncPrompt()(row)},
+    {"prompt": functools.partial(AsyncPrompt.__call__, AsyncPrompt())},
+    {"request": async_request},
+    {"prompt": lambda row: f"Sort {row}", "key": async_key},
+]
+
+
+@pytest.mark.parametrize("functions", ASYNC_FUNCTIONS)
+async def test_asynchronous_functions(gateway: Gateway, functions: dict[str, Any]):
+    """
+    `AsyncClient.map` awaits the functions of a row.
+    """
+    async with aistats.AsyncClient(KEY, gateway.url) as client:
+        run = await client.map(["a", "b"], model=MODEL, **functions)
+
+    assert run.texts() == ["Sort a", "Sort b"]
+    assert "key" not in functions or [each.key for each in run.outcomes] == ["key a", "key b"]
+
+
+@pytest.mark.parametrize("functions", ASYNC_FUNCTIONS)
+def test_asynchronous_functions_of_a_synchronous_client(
+    gateway: Gateway, functions: dict[str, Any]
+):
+    """
+    `Client.map` refuses a function that has to be awaited, before anything is sent.
+    """
+    with aistats.Client(KEY, gateway.url) as client:
+        try:
+            run = client.map(range(100), model=MODEL, **functions)
+        except ConfigurationError as error:
+            reason = str(error)
+        else:  # a plain function that returns a coroutine is found at the first row
+            reason = str(run.wait().stopped)
+            assert len(run.outcomes) == 1
+
+    assert re.match("(prompt|request|key) must be a plain function here", reason)
+    assert gateway.requests == []
+
+
+async def test_a_prompt_that_waits_as_the_run_is_stopped(gateway: Gateway):
+    """
+    A run that is cancelled while it awaits a function of the caller's ends at once.
+    """
+    begun = asyncio.Event()
+
+    async def wait(row: Any) -> str:
+        begun.set()
+        await asyncio.Event().wait()
+        return str(row)
+
+    async with aistats.AsyncClient(KEY, gateway.url) as client:
+        run = client.map(["a"], model=MODEL, prompt=wait)
+        task = asyncio.ensure_future(finished(run))
+        await begun.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    assert gateway.requests == []
 
 
 async def test_two_runs_on_one_file(caller: Caller, gateway: Gateway, tmp_path: Path):
