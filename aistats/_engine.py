@@ -91,6 +91,8 @@ class Engine:
         """What submits the rows."""
         self.is_pulling = False
         """Whether the feeder waits for the caller's rows: only those can end that."""
+        self.answers: OrderedDict[str, ChatCompletionsResponse] = OrderedDict()
+        """Answers for duplicates, by the hash of their request: all where they are kept anyway."""
         self.is_asking = False
         """Whether the feeder awaits a function of the caller's, which ends with the run."""
         self.aides: list[asyncio.Task[None]] = []
@@ -112,7 +114,6 @@ class Engine:
         self._resting: dict[Item, asyncio.TimerHandle] = {}
         """Those that were turned away, each until its rest is over."""
         self._leaders: dict[str, Item] = {}
-        self._recent: OrderedDict[str, ChatCompletionsResponse] = OrderedDict()
         self._no_more_rows = False
         self._submitted = self._delivered = 0
         self._next_position = 0
@@ -276,7 +277,7 @@ class Engine:
             if response is not None:
                 item.is_noted = True
                 return response
-        return self._recent.get(item.hashed) if self.plan.dedup else None
+        return self.answers.get(item.hashed) if self.plan.dedup else None
 
     # --- requests under way ---
 
@@ -427,9 +428,9 @@ class Engine:
         used = self.statistics.add_answer(response)
         self._correct_pace(item, response.attempts, used or None)
         if self.plan.dedup:
-            self._recent[item.hashed] = response
-            if not self._keeps and len(self._recent) > _KEPT_FOR_DUPLICATES:
-                self._recent.popitem(last=False)
+            self.answers[item.hashed] = response
+            if not self._keeps and len(self.answers) > _KEPT_FOR_DUPLICATES:
+                self.answers.popitem(last=False)
         self._finish(item, response)
 
     def _failed(self, item: Item, error: Exception) -> None:
@@ -666,7 +667,8 @@ class Engine:
         for timer in (self._alarm, self._turn):
             if timer is not None:
                 timer.cancel()
-        self._recent.clear()
+        if not self._keeps:
+            self.answers.clear()
         if self.is_asking and self.feeder is not None:
             self.feeder.cancel()
         self.ended.set()

@@ -22,6 +22,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Itera
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Self
 
+import attrs
+
 from ._engine import Engine
 from ._errors import ConfigurationError
 from ._models import Usage, tokens_as_shown
@@ -74,7 +76,10 @@ class _AnyRun:
         """
         if self._engine is not None:
             return self._engine.progress()
-        return Statistics().snapshot(self._total, 0, self._plan.gateway.limits.concurrency)
+        concurrency = self._plan.gateway.limits.concurrency
+        if self._plan.concurrency != "auto":
+            concurrency = min(self._plan.concurrency, self._plan.gateway.limits.most)
+        return attrs.evolve(Statistics().snapshot(self._total, 0, concurrency), cost=None)
 
     @property
     def _total(self) -> int | None:
@@ -93,9 +98,9 @@ class _AnyRun:
     def cost(self) -> Decimal | None:
         """
         What the answers that came in this run cost, in US dollars, as far as they had a price;
-        `None` where none of them had one.
+        `None` where none of them had one, and before the run has begun.
         """
-        return self._statistics().price()
+        return None if self._engine is None else self._engine.statistics.price()
 
     @property
     def latency(self) -> Latency:
@@ -220,6 +225,7 @@ class _AnyRun:
             self._plan, is_ordered=is_ordered, keep=keep, is_shared=is_shared
         )
         engine.is_probed = self._source.is_probed
+        engine.answers = self._source.answers
         engine.total = self._total
         return engine
 
@@ -261,6 +267,7 @@ class _AnyRun:
         self._source.again = deque(sorted([*again, *self._source.again], key=_index))
         engine.unstarted = []
         self._source.is_probed = engine.is_probed
+        self._source.answers = engine.answers
         return self._source, {outcome.index: outcome for outcome in outcomes if outcome.ok}
 
 

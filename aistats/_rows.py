@@ -11,7 +11,7 @@ import itertools
 import math
 import os
 import secrets
-from collections import Counter, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
 from decimal import Decimal
 from numbers import Real
@@ -34,6 +34,7 @@ from ._errors import (
 from ._exchange import Attempt
 from ._gateway import Call, Gateway
 from ._json import is_list_like, is_mapping
+from ._models import ChatCompletionsResponse
 from ._options import CALL_OPTIONS, RUN_OPTIONS, split
 from ._outcome import Progress
 from ._request import ChatCompletionsRequest, build_request, checked_request
@@ -57,10 +58,18 @@ _DEFAULTS: Final[dict[str, Any]] = {
 }
 
 
-def _positive(_budget: object, attribute: attrs.Attribute[Any], value: Any) -> None:
+def _is_positive(value: Any) -> bool:
+    # A number that can be a limit: none of NaN, infinity and `True` can.
     is_number = isinstance(value, int | float | Decimal) and not isinstance(value, bool)
-    if value is not None and not (is_number and value > 0):
-        raise ConfigurationError(f"budget: {attribute.name} must be above 0; not {value!r}")
+    return is_number and math.isfinite(value) and value > 0
+
+
+def _positive(_budget: object, attribute: attrs.Attribute[Any], value: Any) -> None:
+    if value is not None and not _is_positive(value):
+        raise ConfigurationError(
+            f"budget: {attribute.name} must be a number above 0, or None for no limit; "
+            f"not {value!r}"
+        )
 
 
 @attrs.frozen(kw_only=True)
@@ -342,6 +351,7 @@ def _check_options(
     request: Any,
     key: Any,
     checkpoint: Any,
+    dedup: Any,
     progress: Any,
     **_: Any,
 ) -> None:
@@ -353,8 +363,12 @@ def _check_options(
     if on_error not in ("collect", "raise"):
         raise ConfigurationError(f'on_error must be "collect" or "raise"; not {on_error!r}')
     for name, value in above_0.items():
-        if value is not None and not (isinstance(value, int | float) and value > 0):
-            raise ConfigurationError(f"{name} must be above 0, or None; not {value!r}")
+        if value is not None and not _is_positive(value):
+            raise ConfigurationError(
+                f"{name} must be a number above 0, or None for no limit; not {value!r}"
+            )
+    if not isinstance(dedup, bool):
+        raise ConfigurationError(f"dedup must be True or False; not {dedup!r}")
     if not isinstance(budget, Budget | None):
         raise ConfigurationError(
             f"budget must be a Budget, such as Budget(usd=5), or None; not {budget!r}"
@@ -444,6 +458,8 @@ class Source:
         """How many rows are known: one more than the highest index of those taken."""
         self.is_probed = False
         """Whether the gateway has answered a run of them: then no single row speaks for all."""
+        self.answers: OrderedDict[str, ChatCompletionsResponse] = OrderedDict()
+        """Answers of an earlier run over these rows, by the hash of their request."""
         self.failed: str | None = None
         """What the rows themselves raised, in words: there may have been more of them."""
         self.total: int | None = None

@@ -252,7 +252,13 @@ async def test_a_row_that_needs_a_function(caller: Caller):
         ({"concurrency": "all"}, "concurrency"),
         ({"on_error": "ignore"}, "on_error"),
         ({"stop_after": 0}, "stop_after"),
-        ({"rpm": -1}, "rpm"),
+        *(
+            ({name: value}, f"{name} must be a number above 0")
+            for name in ("rpm", "tpm", "stop_after")
+            for value in (-1, 0, True, float("inf"), float("nan"), "9")
+        ),
+        ({"dedup": "no"}, "dedup must be True or False"),
+        ({"dedup": None}, "dedup must be True or False"),
         ({"budget": 5}, r"budget must be a Budget, such as Budget\(usd=5\)"),
         ({"budget": 0}, "budget must be a Budget"),
         ({"progress": "yes"}, "progress must be True, False or a function"),
@@ -280,11 +286,12 @@ async def test_wrong_rows(caller: Caller, rows: Any):
 
 def test_wrong_budgets():
     """
-    A budget of nothing is a fault.
+    A budget of nothing, of anything, or of no number is a fault.
     """
     for name in ("usd", "tokens", "seconds"):
-        with pytest.raises(ConfigurationError, match=name):
-            aistats.Budget(**{name: 0})
+        for value in (0, -1, True, float("inf"), float("nan"), Decimal("NaN"), "5"):
+            with pytest.raises(ConfigurationError, match=f"{name} must be a number above 0"):
+                aistats.Budget(**{name: value})
 
 
 class Pandas:
@@ -1290,6 +1297,34 @@ async def test_retry(caller: Caller, gateway: Gateway):
     assert again.errors == []
 
 
+@pytest.mark.parametrize(("concurrency", "shown"), [("auto", 1), (3, 3), (1000, 100)])
+async def test_progress_of_a_run_that_has_not_begun(caller: Caller, concurrency: Any, shown: int):
+    """
+    A run that has not begun has no cost, and shows its own concurrency.
+    """
+    run = caller.client.map(["one"], model=MODEL, concurrency=concurrency)
+
+    assert (run.cost, run.progress.cost) == (None, None)
+    assert concurrency == "auto" or run.progress.concurrency == shown
+
+
+async def test_a_retry_knows_the_answers_to_duplicates(caller: Caller, gateway: Gateway):
+    """
+    A retry takes the answer to a duplicate from the run before, and asks for nothing twice.
+    """
+    gateway.reply(completion("an answer"))
+    gateway.reply(error_body("unauthorised"), 401)
+    rows = ["one", "two", *"abcdefgh", "one"]
+    run = await finish(caller, rows, concurrency=1)
+    assert run.texts()[-1] is None
+
+    again = await finished(run.retry())
+
+    assert again.texts() == ["an answer", *rows[1:-1], "an answer"]
+    assert [outcome.cached for outcome in again.outcomes] == [*[False] * 10, True]
+    assert len(gateway.requests) == 2 + 9
+
+
 async def test_a_run_is_done_once(caller: Caller):
     """
     A run that was iterated is not done again; one that was awaited has its outcomes.
@@ -1338,7 +1373,7 @@ async def test_numbers_begin_nothing(caller: Caller, gateway: Gateway):
     """
     run = caller.client.map(["one"], model=MODEL)
 
-    assert (run.usage.total_tokens, run.cost, run.latency.p50, run.stopped) == (0, 0, None, None)
+    assert (run.usage.total_tokens, run.cost, run.latency.p50, run.stopped) == (0, None, None, None)
     assert (run.progress.done, run.is_done) == (0, False)
     assert gateway.requests == []
     assert (await finished(run)).texts() == ["one"]
