@@ -129,6 +129,11 @@ class AIStatsError(Exception):
     def _repr_html_(self) -> str:
         return as_html(self)
 
+    def _render_traceback_(self) -> list[str]:
+        from ._traceback import ipython_traceback  # IPython asks for it
+
+        return ipython_traceback(self)
+
 
 def as_html(error: AIStatsError) -> str:
     """

@@ -97,9 +97,10 @@ class Gateway:
                 "ssl_context is for the client's own connections; those of a session are made by "
                 "its connector: aiohttp.TCPConnector(ssl=...)."
             )
-        self.base_url = _checked_base_url(
-            base_url or os.environ.get("AI_STATS_BASE_URL") or _DEFAULT_BASE_URL
-        )
+        # By itself: IPython's verbose traceback shows the values in the statement that raised, and
+        # those of the environment hold the key.
+        url = base_url or os.environ.get("AI_STATS_BASE_URL") or _DEFAULT_BASE_URL
+        self.base_url = _checked_base_url(url)
         self.is_closed = False
         self.budget = RetryBudget()
         self.limits = Limits(_positive("max_connections", max_connections))

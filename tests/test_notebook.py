@@ -8,11 +8,13 @@ import datetime as dt
 import io
 import itertools
 import os
+import re
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
+import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -20,8 +22,10 @@ from typing import Any
 
 import pytest
 from conftest import KEY
-from servers import CLOSE, DONE, OPENING, STOP, USAGE, Drip, Gate, Gateway, delta, until
+from servers import CLOSE, DONE, OPENING, STOP, USAGE, Drip, Gate, Gateway, delta, error_body, until
 from test_display import HOSTILE, page
+
+from aistats import AIStatsError, Client
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -160,6 +164,128 @@ def test_cells(notebook: Callable[..., Notebook], gateway: Gateway):
     assert cards[7].startswith("a sync stream")
     assert outputs[8].data["text/plain"] == "'a sync stream'"
     assert len(outputs) == 10
+
+
+WRONG = "temperature=3, top_p=2"
+TRACEBACKS = {
+    # A cell: what stands in its traceback's frames, in order.
+    f"s_client.generate_text({ASK}, {WRONG})": ["Cell In", "in Client.generate_text("],
+    f"await a_client.generate_text({ASK}, {WRONG})": ["Cell In", "in AsyncClient.generate_text("],
+    f"s_client.stream_text({ASK}, {WRONG})": ["Cell In", "in Client.stream_text("],
+    f"s_client.generate_text({ASK}, user='refuse')": ["Cell In", "in Client.generate_text("],
+    f"await a_client.generate_text({ASK}, user='refuse')": [
+        "Cell In",
+        "in AsyncClient.generate_text(",
+    ],
+    f"for chunk in s_client.stream_text({ASK}, user='refuse'):\n    pass": [
+        "Cell In",
+        "in Stream.__next__(",
+    ],
+    f"await a_client.stream_text({ASK}, user='refuse').final_response()": [
+        "Cell In",
+        "in AsyncStream.final_response(",
+    ],
+    "await a_client.map(['hi'], model='m', user='refuse', on_error='raise')": [
+        "Cell In",
+        "in AsyncRun._all(",
+    ],
+    "aistats.Client(base_url='nonsense')": ["Cell In", "in Client.__init__("],
+    # A function of the caller's that the package calls.
+    f"def rows():\n    yield 'one'\n    s_client.generate_text({ASK}, {WRONG})\n"
+    "s_client.map(rows(), model='m').wait()": [
+        "Cell In",
+        "in Run.wait(",
+        "Cell In",
+        "in rows()",
+        "in Client.generate_text(",
+    ],
+    # Chains, each exception with its own frames.
+    f"try:\n    1 / 0\nexcept ArithmeticError:\n    s_client.generate_text({ASK}, {WRONG})": [
+        "ZeroDivisionError",
+        "Cell In",
+        "During handling of the above exception",
+        "Cell In",
+        "in Client.generate_text(",
+    ],
+    f"try:\n    s_client.generate_text({ASK}, {WRONG})\nexcept ValueError as error:\n"
+    "    raise aistats.AIStatsError('mine') from error": [
+        "RequestValidationError",
+        "Cell In",
+        "in Client.generate_text(",
+        "The above exception was the direct cause",
+        "AIStatsError",
+        "Cell In",
+        "AIStatsError: mine",
+    ],
+    "raise aistats.AIStatsError('mine')": ["Cell In", "AIStatsError: mine"],
+}
+INTERNAL = ["asyncio", "futures", "_loop.py", "gateway.py", "request.py", "IPython", "_pull"]
+
+
+def tracebacks(outputs: list[Any]) -> list[str]:
+    """
+    The text of each error among *outputs*, without colours.
+    """
+    errors = [output for output in outputs if output.output_type == "error"]
+    return [re.sub(r"\x1b\[[\d;]*m", "", "\n".join(error.traceback)) for error in errors]
+
+
+def test_tracebacks(notebook: Callable[..., Notebook], gateway: Gateway):
+    """
+    A traceback has the caller's frames, the public methods and the message, and no other frames.
+    """
+    for cell in TRACEBACKS:
+        if "refuse" in cell:
+            gateway.reply(error_body("validation_error", description="No."), 400)
+    shown = tracebacks(notebook(*TRACEBACKS, allow_errors=True).run())
+
+    assert len(shown) == len(TRACEBACKS)
+    for (cell, parts), text in zip(TRACEBACKS.items(), shown, strict=True):
+        place = 0
+        for part in parts:
+            assert part in text[place:], (cell, part, text)
+            place = text.index(part, place) + len(part)
+        assert [name for name in INTERNAL if name in text] == [], (cell, text)
+        if WRONG in cell and "mine" not in cell:
+            assert text.rstrip().endswith("top_p: expected a number from 0 to 1, got 2")
+
+
+def test_other_kinds_of_traceback(notebook: Callable[..., Notebook], gateway: Gateway):
+    """
+    `%xmode` holds for the package's errors, too: `Verbose` shows all frames, and never the key.
+    """
+    wrong = f"s_client.generate_text({ASK}, {WRONG})"
+    minimal, plain, verbose, again, configuration = tracebacks(
+        notebook(
+            f"%xmode Minimal\n{wrong}",
+            f"%xmode Plain\n{wrong}",
+            f"%xmode Verbose\n{wrong}",
+            "%tb",
+            "aistats.Client(base_url='nonsense')",
+            "%xmode Context",
+            allow_errors=True,
+        ).run()
+    )
+
+    assert minimal.startswith("RequestValidationError: The request has 2 faults")
+    assert plain.startswith("Traceback (most recent call last)")
+    assert "in generate_text" in plain
+    assert "in call" not in plain
+    for text in (verbose, again):
+        assert "gateway.py" in text
+        assert "temperature=3" in text
+    assert "base_url = 'nonsense'" in configuration
+    assert KEY not in "".join([verbose, again, configuration])
+
+
+def test_a_traceback_outside_of_ipython():
+    """
+    Whoever asks for the lines where no IPython runs gets all of Python's own.
+    """
+    with pytest.raises(AIStatsError) as caught, Client(KEY, "http://127.0.0.1:9") as client:
+        client.generate_text(model="m", messages="hi", temperature=3)
+
+    assert caught.value._render_traceback_() == traceback.format_exception(caught.value)
 
 
 @pytest.mark.parametrize("show", SHOW)
