@@ -11,26 +11,31 @@ machine that loses power may lose the last seconds, and the records that are who
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import logging
 import os
+import stat
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, BinaryIO
+from collections.abc import Callable, Iterable, Iterator
+from typing import BinaryIO
 
-import attrs
 import orjson
 
-from ._errors import AIStatsError, APIStatusError, ConfigurationError
-from ._exchange import Attempt, Exchange, Timing
+from ._errors import ConfigurationError
+from ._exchange import Attempt, Timing
 from ._models import ChatCompletionsResponse
-from ._wire import Wire, as_object, as_objects, is_object, parse_json
+from ._record import answer_from, name_of, record_of
 
 __all__ = ("Checkpoint", "canonical", "hash_of", "request_hash")
 
 _VERSION = 1
 _HEADER = b'{"aistats_checkpoint":%d}\n' % _VERSION
+_BOM = b"\xef\xbb\xbf"
+
+# What flock(2) says where the file system knows no locks. Then nothing keeps a second run away.
+_NO_LOCKS = {errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOLCK, errno.ENOSYS, errno.EBADF, errno.EINVAL}
 
 _log = logging.getLogger("aistats")
 
@@ -91,8 +96,13 @@ class Checkpoint:
         except OSError as error:
             raise self._error(f"can't be opened: {error.strerror}") from None
         try:
+            if not stat.S_ISREG(os.fstat(self._file.fileno()).st_mode):
+                raise self._error("is not a regular file; name one that can be read again")
             self._lock()
-            self._size = self._read(is_wanted)
+            self._read(is_wanted)
+        except OSError as error:
+            self._file.close()
+            raise self._error(f"can't be used: {error.strerror}") from None
         except BaseException:
             self._file.close()
             raise
@@ -102,7 +112,8 @@ class Checkpoint:
 
     def find(self, key: str, hashed: str) -> ChatCompletionsResponse | None:
         """
-        The answer that is noted for the request with the hash *hashed* under *key*, or `None`.
+        Return the answer to the request with the hash *hashed* under *key*; `None` where the file
+        has none, or no longer has a usable one.
         """
         place = self._places.get(_place_of(key, hashed))
         if place is None:
@@ -110,10 +121,13 @@ class Checkpoint:
         with self._guard:
             if self._file.closed:
                 return None
-            self._file.seek(place[0])
-            line = self._file.read(place[1])
-        record = parse_json(line)
-        return ChatCompletionsResponse(record["response"], _exchange_of(record))
+            try:
+                self._file.seek(place[0])
+                line = self._file.read(place[1])
+            except OSError as error:
+                _log.warning("%s can't be read: %s", self.path, error.strerror)
+                return None
+        return answer_from(line, key, hashed)
 
     def add(
         self,
@@ -125,29 +139,19 @@ class Checkpoint:
         timing: Timing | None = None,
     ) -> None:
         """
-        Note an answer, or a failure for who reads the file: a failure is tried again when the file
-        is used again. Once this returns, the end of the process can't lose it.
+        Append an answer, or a failure for people who read the file: a failure is tried again when
+        the file is used again. Once this returns, the end of the process can't lose it.
 
         Raises:
             ConfigurationError: The file can't be written.
         """
-        record: Wire = {"key": key} if hashed == key else {"key": key, "hash": hashed}
-        record["index"] = index
-        if isinstance(result, ChatCompletionsResponse):
-            record["response"] = result.to_dict()
-        else:
-            record["error"] = _told(result)
-        if isinstance(result, ChatCompletionsResponse | AIStatsError):
-            record["request_id"] = result.request_id
-        record["attempts"] = [attrs.asdict(attempt) for attempt in attempts]
-        record["timing"] = attrs.asdict(timing or Timing())
         try:
-            line = orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
-        except orjson.JSONEncodeError:
-            _log.warning("an answer is nested too deeply to be noted in %s", self.path)
+            line = record_of(key, hashed, index, result, attempts, timing)
+        except ValueError:
+            _log.warning("an answer is nested too deeply to be written to %s", self.path)
             return
         place = self._append(line)
-        if place is not None and "response" in record and self._finds_own:
+        if place is not None and self._finds_own and isinstance(result, ChatCompletionsResponse):
             self._places[_place_of(key, hashed)] = place
 
     def close(self) -> None:
@@ -165,31 +169,39 @@ class Checkpoint:
             if self._file.closed:
                 return None
             try:
-                written = 0
-                while written < len(line):  # a disk that is nearly full takes a part
-                    written += os.write(self._file.fileno(), line[written:])
+                # Not remembered: somebody else may have changed the file.
+                end = self._file.seek(0, os.SEEK_END)
+                self._write(line, end)
             except OSError as error:
-                with contextlib.suppress(OSError):
-                    self._file.truncate(self._size)
                 raise self._error(f"can't be written: {error.strerror}") from None
-            place = self._size, len(line)
-            self._size += len(line)
-            return place
+            return end, len(line)
 
-    def _read(self, is_wanted: Callable[[], bool]) -> int:
-        # Find the records, and cut off what a killed process left of its last line.
+    def _write(self, line: bytes, end: int) -> None:
+        try:
+            written = 0
+            while written < len(line):  # a disk that is nearly full takes a part
+                written += os.write(self._file.fileno(), line[written:])
+        except OSError:
+            with contextlib.suppress(OSError):
+                self._file.truncate(end)
+            raise
+
+    def _read(self, is_wanted: Callable[[], bool]) -> None:
+        # Find the answers, and cut off what a killed process left of its last line.
         self._file.seek(0)
-        first = self._file.read(len(_HEADER))
-        if not first.endswith(b"\n") and _HEADER.startswith(first):
+        start = self._file.read(len(_BOM) + len(_HEADER) + 1)
+        if not start.endswith(b"\n") and _HEADER.startswith(start):
             self._file.truncate(0)
-            os.write(self._file.fileno(), _HEADER)
-            return len(_HEADER)
-        if first != _HEADER:
+            self._write(_HEADER, 0)
+            return
+        # An editor may have put a byte order mark before the header, and CR before each LF.
+        first = start.partition(b"\n")[0]
+        if first.removeprefix(_BOM).rstrip(b"\r") != _HEADER.rstrip(b"\n"):
             raise self._error(
                 "is no checkpoint of this version of the package, and was left as it is; "
                 "name another file"
             )
-        at = len(_HEADER)
+        at = len(first) + 1
         for line in _lines(self.path, at):
             if not is_wanted():
                 break
@@ -199,18 +211,15 @@ class Checkpoint:
                 break
             self._note(line, at)
             at += len(line)
-        return at
 
     def _note(self, line: bytes, at: int) -> None:
         try:
-            record = orjson.loads(line)
-        except orjson.JSONDecodeError:
-            record = None
-        if not is_object(record) or not isinstance(key := record.get("key"), str):
+            name = name_of(line)
+        except ValueError:
             _log.warning("a line of %s is no record, and is passed over", self.path)
-        elif is_object(record.get("response")):
-            hashed = record.get("hash", key)
-            self._places[_place_of(key, str(hashed))] = at, len(line)
+        else:
+            if name is not None:
+                self._places[_place_of(*name)] = at, len(line)
 
     def _lock(self) -> None:
         try:
@@ -224,7 +233,10 @@ class Checkpoint:
                 import fcntl
 
                 fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except OSError as error:
+            if error.errno in _NO_LOCKS:
+                _log.info("%s can't be locked: %s", self.path, error.strerror)
+                return
             raise self._error(
                 "is being written by another run, here or in another process; "
                 "wait for its end, or name another file"
@@ -242,34 +254,7 @@ def _lines(path: str, start: int) -> Iterator[bytes]:
         yield from file
 
 
-def _told(error: Exception) -> Wire:
-    told: Wire = {"type": type(error).__name__}
-    if isinstance(error, AIStatsError):  # what others say may hold anything
-        told |= {"message": error.message, "status": error.status}
-    if isinstance(error, APIStatusError):
-        told["code"] = error.code
-    return told
-
-
 def _place_of(key: str, hashed: str) -> bytes:
     # Shorter than the two, and never the same for others: a caller's key with another request than
     # the one it was noted with finds nothing.
     return hashlib.sha256(f"{hashed} {key}".encode("utf-8", "surrogatepass")).digest()
-
-
-def _exchange_of(record: Mapping[str, Any]) -> Exchange:
-    request_id = record.get("request_id")
-    headers = ((b"x-request-id", request_id.encode()),) if isinstance(request_id, str) else ()
-    return Exchange(
-        status=200,
-        raw_headers=headers,
-        attempts=tuple(
-            Attempt(**_only(Attempt, each)) for each in as_objects(record.get("attempts"))
-        ),
-        timing=Timing(**_only(Timing, as_object(record.get("timing")))),
-    )
-
-
-def _only(kind: type[attrs.AttrsInstance], wire: Wire) -> dict[str, Any]:
-    # What a later version notes besides is passed over.
-    return {field.name: wire[field.name] for field in attrs.fields(kind) if field.name in wire}

@@ -14,9 +14,18 @@ from typing import Literal
 
 import attrs
 
-__all__ = ("Attempt", "Exchange", "Headers", "SentRequest", "Timing", "Trace", "redact")
+__all__ = (
+    "Attempt",
+    "AttemptState",
+    "Exchange",
+    "Headers",
+    "SentRequest",
+    "Timing",
+    "Trace",
+    "redact",
+)
 
-Outcome = Literal["unsent", "ambiguous", "answered"]
+AttemptState = Literal["unsent", "ambiguous", "answered"]
 
 _KEY_VARIABLE = "$AI_STATS_API_KEY"
 _SECRET_WORDS = ("authorization", "cookie", "key", "token", "secret", "password")
@@ -93,7 +102,7 @@ class Attempt:
     One try of a call. A call that went well at once has one of them.
     """
 
-    outcome: Outcome
+    outcome: AttemptState
     """
     `unsent`: nothing went out; `ambiguous`: sent, no answer came, so it may have been billed;
     `answered`.
@@ -123,7 +132,7 @@ class Trace:
     """Whether a body that does not go out at once is on its way."""
 
     @property
-    def outcome(self) -> Outcome:
+    def outcome(self) -> AttemptState:
         """
         How far the attempt got.
         """

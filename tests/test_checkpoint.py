@@ -4,14 +4,18 @@ The checkpoint: what is written is found again, what is torn is mended, and nobo
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from servers import completion, error_body, until
 
 import aistats
@@ -317,3 +321,157 @@ def test_what_a_later_version_notes(path: Path):
         (Attempt("answered"),),
         1.5,
     )
+
+
+# -- what others make of the file ---------------------------------------------------------------
+
+
+def test_saved_by_an_editor(path: Path):
+    """
+    A byte order mark, and a CR before each LF, change nothing.
+    """
+    write(path, "one", "two")
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
+    checkpoint = Checkpoint(path)
+    checkpoint.add("three", "three", 2, answer("three"))
+
+    found = [checkpoint.find(key, key) for key in ("one", "two", "three")]
+    checkpoint.close()
+
+    assert [response and response.text for response in found] == ["one", "two", "three"]
+
+
+@pytest.mark.parametrize("change", [b"", HEADER, HEADER + b"x" * 5000], ids=["", "head", "other"])
+def test_changed_while_open(path: Path, change: bytes):
+    """
+    An answer that somebody took out of the open file is not found; what is added then is.
+    """
+    write(path, "one")
+    checkpoint = Checkpoint(path)
+    path.write_bytes(change)
+
+    assert checkpoint.find("one", "one") is None
+    checkpoint.add("two", "two", 1, answer("two"))
+    assert checkpoint.find("two", "two") is not None
+    checkpoint.close()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs flock()")
+@pytest.mark.parametrize("number", [errno.EOPNOTSUPP, errno.ENOLCK, errno.ENOSYS, errno.EBADF])
+def test_a_file_system_without_locks(path: Path, monkeypatch: pytest.MonkeyPatch, number: int):
+    """
+    Where files can't be locked, a checkpoint works without a lock.
+    """
+    import fcntl
+
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    write(path, "one")
+
+    assert [line["key"] for line in lines(path)] == ["one"]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_no_room_for_the_header(path: Path, monkeypatch: pytest.MonkeyPatch, number: int):
+    """
+    A new file that can't be written is a fault that names it.
+    """
+
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(_checkpoint.os, "write", refuse)
+    with pytest.raises(aistats.ConfigurationError, match=r"run\.jsonl.*can't be used"):
+        Checkpoint(path)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs /dev/null and named pipes")
+def test_no_regular_file(tmp_path: Path):
+    """
+    A device is no checkpoint, since nothing can be read back from it.
+    """
+    with pytest.raises(aistats.ConfigurationError, match="not a regular file"):
+        Checkpoint("/dev/null")
+
+
+# -- whatever a line contains -------------------------------------------------------------------
+
+RESPONSES: list[Any] = [
+    None,
+    *({}, [], "text", 5, {"choices": 5}, {"choices": []}, {"choices": [5]}, {"choices": {}}),
+    {"error": {"message": "no"}},
+]
+ATTEMPTS: list[Any] = [
+    *([{}], [5], {}, "x", None, [{"outcome": "lost"}], [{"outcome": ["answered"]}]),
+    *([{"outcome": "answered", "status": "200", "wait": "soon", "reason": 5}],),
+    *([{"outcome": "answered", "wait": -1}], [{"outcome": "answered", "wait": None}]),
+]
+
+
+@pytest.mark.parametrize("response", RESPONSES, ids=repr)
+def test_records_without_a_usable_answer(path: Path, response: Any):
+    """
+    A record whose response has no choice is no answer.
+    """
+    path.write_bytes(HEADER + json.dumps({"key": "k", "response": response}).encode() + b"\n")
+    checkpoint = Checkpoint(path)
+
+    assert checkpoint.find("k", "k") is None
+    assert len(checkpoint) == 0
+    checkpoint.close()
+
+
+@pytest.mark.parametrize("attempts", ATTEMPTS, ids=repr)
+@pytest.mark.parametrize("timing", [None, 5, {"total": "long", "queued": -1, "new": []}])
+def test_records_with_odd_details(path: Path, attempts: Any, timing: Any):
+    """
+    An answer is found whatever else its record has; what can't be read of that is left out.
+    """
+    record = {"key": "k", "response": completion("Hi"), "attempts": attempts, "timing": timing}
+    path.write_bytes(HEADER + json.dumps(record).encode() + b"\n")
+    checkpoint = Checkpoint(path)
+    found = checkpoint.find("k", "k")
+    checkpoint.close()
+
+    assert found is not None
+    assert found.text == "Hi"
+    assert all(attempt == Attempt("answered") for attempt in found.attempts)
+    assert found.timing == Timing()
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=8,
+)
+records = st.fixed_dictionaries(
+    {},
+    optional={
+        "key": st.just("k") | values,
+        "hash": st.just("k") | values,
+        "response": st.just(completion("Hi")) | values,
+        "attempts": st.lists(st.fixed_dictionaries({}, optional={"outcome": values})) | values,
+        "timing": st.fixed_dictionaries({}, optional={"total": values}) | values,
+        "request_id": values,
+    },
+)
+
+
+@given(st.lists(records.map(lambda record: json.dumps(record).encode()) | st.binary(), max_size=4))
+def test_any_line(tmp_path_factory: pytest.TempPathFactory, damaged: list[bytes]):
+    """
+    Whatever lines there are, answers of others are found, and new ones can be added.
+    """
+    path = tmp_path_factory.mktemp("any") / "run.jsonl"
+    write(path, "good")
+    with path.open("ab") as file:
+        file.writelines(line + b"\n" for line in damaged)
+    checkpoint = Checkpoint(path)
+    found = checkpoint.find("k", "k")
+    assert found is None or isinstance(found.text, str)
+    checkpoint.add("new", "new", 1, answer("new"))
+
+    assert [checkpoint.find(key, key) is not None for key in ("good", "new")] == [True, True]
+    checkpoint.close()

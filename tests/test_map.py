@@ -2230,6 +2230,36 @@ async def test_cancelled_while_the_checkpoint_is_read(gateway: Gateway, tmp_path
         assert (await client.map(["one"], model=MODEL, checkpoint=path)).texts() == ["one"]
 
 
+@pytest.mark.parametrize(
+    ("changes", "is_asked"),
+    [
+        ({"attempts": [{}]}, False),
+        ({"response": {}}, True),
+        ({"response": {"choices": 5}}, True),
+        ({"hash": 5}, True),
+    ],
+    ids=repr,
+)
+async def test_a_damaged_record(
+    caller: Caller, gateway: Gateway, tmp_path: Path, changes: dict[str, Any], is_asked: bool
+):
+    """
+    A damaged record is a usable answer or its row is asked again; the run and its retry go on.
+    """
+    path = tmp_path / "run.jsonl"
+    await finish(caller, ["one", "two"], checkpoint=path)
+    header, first, second = path.read_bytes().splitlines()
+    first = json.dumps({**json.loads(first), **changes}).encode()
+    path.write_bytes(b"\n".join([header, first, second, b""]))
+    gateway.requests.clear()
+
+    run = await finish(caller, ["one", "two"], checkpoint=path)
+
+    assert run.texts() == ["one", "two"]
+    assert len(gateway.requests) == is_asked
+    assert (await finished(run.retry())).texts() == ["one", "two"]
+
+
 async def test_a_checkpoint_that_cannot_be_opened(caller: Caller, tmp_path: Path):
     """
     Whoever asks again is told again.
