@@ -87,7 +87,7 @@ class Gateway:
     ) -> None:
         # With the first client: asyncio and aiohttp take twice as long as all the rest to load.
         from ._limits import Limits
-        from ._transport import Transport
+        from ._transport import OWN_SERVERS, Transport
 
         key, api_key = [api_key], None  # so that no traceback shows it
         self._authorization = _Secret.of(key.pop())
@@ -114,7 +114,8 @@ class Gateway:
             "Content-Type": "application/json",
             **(default_headers or {}),
         }
-        self.transport = Transport(
+        transport = OWN_SERVERS.get(urlsplit(self.base_url).netloc, Transport)
+        self.transport = transport(
             self.base_url,
             {"Authorization": self._authorization.value, **self.public_headers},
             max_connections=max_connections,

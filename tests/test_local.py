@@ -12,6 +12,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -251,10 +252,11 @@ class Server:
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_POST(self):
-                self.rfile.read(int(self.headers["Content-Length"]))
+                body = self.rfile.read(int(self.headers["Content-Length"]))
                 if self.headers["Authorization"] != "Bearer " + params.api_keys[0]:
                     return self.answer(401, {"error": {"message": "Invalid API Key"}})
                 told = {
+                    "request": json.loads(body),
                     "context": params.n_ctx,
                     "slots": params.n_parallel,
                     "threads": params.cpuparams.n_threads,
@@ -370,6 +372,7 @@ def test_settings(model: Callable[[str], Path]) -> None:
     """
     with aistats.local(model(SERVE), context=1000, parallel=3, threads=5) as client:
         told = json.loads(client.generate_text(model="any", messages="hi").text)
+        del told["request"]
 
     assert told == {
         "context": 3000,
@@ -380,13 +383,83 @@ def test_settings(model: Callable[[str], Path]) -> None:
     }
 
 
-@pytest.mark.parametrize("name", ["context", "parallel", "threads"])
-def test_impossible_setting(name: str) -> None:
+LIMITED = {"max_tokens": 7}
+COUNTED = {"stream": True, "stream_options": {"include_usage": True}}
+
+
+async def test_terms_of_its_server(model: Callable[[str], Path]) -> None:
     """
-    A setting below 1 is refused at once.
+    The gateway's limit of tokens is sent as llama.cpp's, and a stream's tokens are counted, whole,
+    streamed and mapped, by both clients and by further ones.
     """
-    with pytest.raises(aistats.ConfigurationError, match=f"{name} must be at least 1, not 0"):
-        aistats.local(**{name: 0})  # type: ignore[arg-type]
+    whole: list[str] = []
+    streamed: list[str] = []
+    ask: Any = {"model": "any", "messages": "hi", "max_output_tokens": 7}
+    rows: Any = ["hi", {"model": "any", "messages": "hi", "max_output_tokens": 7}]
+
+    server = aistats.local(model(SERVE))
+    with server as client, aistats.Client(server.api_key, server.base_url) as other:
+        for each in (client, other):
+            whole.append(each.generate_text(ask).text)
+            streamed.append(each.stream_text(ask).final_response().text)
+            run = each.map(rows, model="any", max_output_tokens=7)
+            whole += [text or "" for text in run.texts()]
+    async with aistats.local(model(SERVE)) as async_client:
+        whole.append((await async_client.generate_text(ask)).text)
+        streamed.append((await async_client.stream_text(ask).final_response()).text)
+        whole += [text or "" for text in (await async_client.map([ask])).texts()]
+
+    assert len(whole) == 8
+    for texts, added in ((whole, LIMITED), (streamed, {**LIMITED, **COUNTED})):
+        for text in texts:
+            request = json.loads(text)["request"]
+            assert request.pop("messages") == [{"role": "user", "content": "hi"}]
+            assert request == {"model": "any", **added}
+
+
+def test_stream_options_of_the_callers(model: Callable[[str], Path]) -> None:
+    """
+    Options of a stream that the caller gives are sent as they are.
+    """
+    options: Any = {"include_usage": False}
+    with aistats.local(model(SERVE)) as client:
+        stream = client.stream_text(model="any", messages="hi", stream_options=options)
+        request = json.loads(stream.final_response().text)["request"]
+
+    assert request["stream_options"] == options
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("context", 0, "a whole number of 1 or more; not 0"),
+        ("context", "4096", "a whole number of 1 or more; not '4096'"),
+        ("context", 4096.0, "a whole number of 1 or more; not 4096.0"),
+        ("context", None, "a whole number of 1 or more; not None"),
+        ("parallel", True, "a whole number of 1 or more; not True"),
+        ("threads", -1, "a whole number of 1 or more; not -1"),
+        ("quiet", "no", "True or False; not 'no'"),
+        ("model", 5, "the path of a GGUF file, or None; not 5"),
+        ("model", b"tiny.gguf", "the path of a GGUF file, or None; not b'tiny.gguf'"),
+    ],
+)
+def test_impossible_setting(name: str, value: object, expected: str) -> None:
+    """
+    A setting of a wrong type or below 1 is refused at once, by its name.
+    """
+    wrong: Any = {name: value}
+    with pytest.raises(aistats.ConfigurationError, match=f"^{name} must be {re.escape(expected)}$"):
+        aistats.local(**wrong)
+
+
+def test_no_process(model: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    A system that starts no process for the server is named, with its reason.
+    """
+    path = model(SERVE)
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    with pytest.raises(aistats.ConfigurationError, match=r"could not start .*No such file"):
+        aistats.local(path).__enter__()
 
 
 def test_no_such_model(tmp_path: Path) -> None:
@@ -673,7 +746,7 @@ class TestRealModel:
         A whole answer has text, a finish reason, the model's name and its tokens counted.
         """
         chat = await caller.generate_text(
-            model="any", messages="Say hi", max_tokens=5, temperature=0
+            model="any", messages="Say hi", max_output_tokens=5, temperature=0
         )
 
         assert chat.text
@@ -689,9 +762,8 @@ class TestRealModel:
         stream = caller.stream_text(
             model="any",
             messages="Count from one to ten.",
-            max_tokens=20,
+            max_output_tokens=20,
             temperature=0,
-            stream_options={"include_usage": True},
         )
         async with stream:
             pieces = [piece async for piece in stream.text_deltas()]
@@ -774,7 +846,10 @@ class TestRealModel:
 
         assert done.stdout.strip()
         assert done.stdout.endswith("\n")
-        assert done.stderr == ""
+        assert done.stderr in (
+            "",
+            "aistats: the answer was cut off at the limit of tokens (finish_reason length)\n",
+        )
 
     async def test_too_long(self, caller: Any) -> None:
         """
