@@ -20,6 +20,7 @@ import sys
 import tempfile
 import threading
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -108,13 +109,7 @@ class local:  # noqa: N801 - it is called as a function is, like `open`
         if threads is None:
             threads = max(1, _cores() - 1)
         self._settings = {"context": context, "parallel": parallel, "threads": threads}
-        for name, value in self._settings.items():
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ConfigurationError(
-                    f"{name} must be a whole number of 1 or more; not {value!r}"
-                )
-        if not isinstance(quiet, bool):
-            raise ConfigurationError(f"quiet must be True or False; not {quiet!r}")
+        _check_settings(self._settings, quiet)
         try:
             self._path = None if model is None else Path(model)
         except TypeError:
@@ -221,6 +216,17 @@ class local:  # noqa: N801 - it is called as a function is, like `open`
 async def _stop_in_thread(server: _Server) -> None:
     with anyio.CancelScope(shield=True):
         await anyio.to_thread.run_sync(server.stop)
+
+
+def _check_settings(counts: Mapping[str, Any], quiet: Any) -> None:
+    """
+    Raise `ConfigurationError` for a setting of a wrong type, or a count below 1.
+    """
+    for name, value in counts.items():
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise ConfigurationError(f"{name} must be a whole number of 1 or more; not {value!r}")
+    if not isinstance(quiet, bool):
+        raise ConfigurationError(f"quiet must be True or False; not {quiet!r}")
 
 
 def _cores() -> int:
