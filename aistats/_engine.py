@@ -15,6 +15,7 @@ the number of requests is pinned, it rests for a moment first, and keeps its pla
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
 import os
@@ -115,6 +116,8 @@ class Engine:
         """Those that were turned away, each until its rest is over."""
         self._leaders: dict[str, Item] = {}
         self._no_more_rows = False
+        self._is_submitting = False
+        """Whether the loop has been told to submit rows."""
         self._submitted = self._delivered = 0
         self._next_position = 0
         self._early: dict[int, Outcome | None] = {}
@@ -194,9 +197,7 @@ class Engine:
             The outcomes that are ready, for how many rows there is room, and whether that is all.
         """
         self.delivered(taken)
-        while items:
-            self.submit(items[0])
-            items.popleft()
+        self._submit_all(items)
         if is_last and not self._no_more_rows:
             self.end_of_rows(error)
         end = math.inf if within is None else self.loop.time() + within
@@ -211,6 +212,24 @@ class Engine:
         outcomes = list(self.ready)
         self.ready.clear()
         return outcomes, self.room(), self.is_over
+
+    def submit_soon(self, items: deque[Item]) -> None:
+        """
+        Have *items* submitted by the loop, from any thread. More may be appended meanwhile.
+
+        The caller need not wait: its next row may take long, or may depend on the answer to this
+        one.
+        """
+        if not self._is_submitting:
+            self._is_submitting = True
+            with contextlib.suppress(RuntimeError):  # the loop is closed; the next hop says so
+                self.loop.call_soon_threadsafe(self._submit_all, items)
+
+    def _submit_all(self, items: deque[Item]) -> None:
+        self._is_submitting = False
+        while items and not self.is_over:
+            self.submit(items[0])
+            items.popleft()  # only now: what is interrupted before is given back
 
     # --- rows in ---
 

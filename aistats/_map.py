@@ -521,14 +521,16 @@ class Run(_AnyRun):
                     yield outcomes
                 try:
                     end = time.monotonic() + _LONGEST_PULL
-                    while len(items) < room and not is_last:
+                    while room > 0 and not is_last:
                         pulled = self._source.pull()
                         if pulled is None:
                             is_last = True
                         else:
                             items.append(self._plan.item(position, pulled))
                             self._source.taken()
+                            engine.submit_soon(items)
                             position += 1
+                            room -= 1
                         if time.monotonic() > end:
                             break
                 except Exception as raised:  # the caller's iterator did: finish what is under way

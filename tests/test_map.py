@@ -335,6 +335,47 @@ async def test_data_frames(caller: Caller, frame: Any):
     assert [outcome.row["id"] for outcome in run.outcomes] == [1, 2]
 
 
+async def test_a_row_is_sent_before_the_next_is_asked_for(caller: Caller, gateway: Gateway):
+    """
+    A row goes out while the rows' iterator waits for something, such as the answer to that row.
+    """
+
+    def rows() -> Iterator[str]:
+        for number in range(3):
+            yield f"row {number}"
+            until(lambda number=number: len(gateway.requests) == number + 1)
+
+    async def arows() -> AsyncIterator[str]:
+        for number in range(3):
+            yield f"row {number}"
+            await auntil(lambda number=number: len(gateway.requests) == number + 1)
+
+    is_async = isinstance(caller.client, aistats.AsyncClient)
+    run = await finish(caller, arows() if is_async else rows())
+
+    assert run.texts() == ["row 0", "row 1", "row 2"]
+
+
+async def test_rows_made_of_outcomes(gateway: Gateway):
+    """
+    Rows that are made of earlier outcomes are asked as they come.
+    """
+    queue: asyncio.Queue[str | None] = asyncio.Queue()
+    queue.put_nowait("a")
+
+    async def rows() -> AsyncIterator[str]:
+        while (row := await queue.get()) is not None:
+            yield row
+
+    texts: list[str] = []
+    async with aistats.AsyncClient(KEY, gateway.url) as client:
+        async for outcome in client.map(rows(), model=MODEL):
+            texts.append(outcome.text)
+            queue.put_nowait(f"{outcome.text}a" if len(texts) < 5 else None)
+
+    assert texts == ["a", "aa", "aaa", "aaaa", "aaaaa"]
+
+
 async def test_rows_that_fail(caller: Caller):
     """
     What the rows' iterator raises is raised, after what was under way, which is kept.
