@@ -28,6 +28,7 @@ __all__ = (
 AttemptState = Literal["unsent", "ambiguous", "answered"]
 
 _KEY_VARIABLE = "$AI_STATS_API_KEY"
+_ID_HEADERS = ("x-gateway-request-id", "x-request-id", "cf-ray")
 _SECRET_WORDS = ("authorization", "cookie", "key", "token", "secret", "password")
 
 
@@ -223,7 +224,8 @@ class Exchange:
         """
         An id from the headers, for an answer whose body has none.
 
-        The gateway itself sends none; a proxy may send `x-request-id`, and its CDN sends `cf-ray`.
+        The gateway itself sends none. A proxy may send `x-gateway-request-id` or `x-request-id`,
+        and the gateway's CDN sends `cf-ray`.
         """
         headers = self.headers
-        return headers.get("x-request-id") or headers.get("cf-ray")
+        return next((headers[name] for name in _ID_HEADERS if headers.get(name)), None)

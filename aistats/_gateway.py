@@ -33,7 +33,7 @@ from ._errors import (
     out_of_time,
 )
 from ._exchange import Attempt, Exchange, SentRequest, Trace, redact
-from ._json import is_mapping
+from ._json import as_json, is_mapping
 from ._models import ChatCompletionsResponse
 from ._options import CALL_OPTIONS, split
 from ._protocol import StreamDecoder, completion_from, status_error_from
@@ -171,7 +171,7 @@ class Gateway:
             gateway=self,
             body=checked.body(stream=is_stream, extra_body=options.get("extra_body")),
             headers={"Accept": accept, **extra_headers},
-            query=_checked_query(options.get("extra_query") or {}),
+            query=_checked_query(options.get("extra_query")),
             timeout=Timeout.of(options["timeout"]) if "timeout" in options else self._timeout,
             policy=self._policy if max_retries is None else _policy(max_retries),
         )
@@ -574,16 +574,29 @@ def _header_faults(path: str, headers: Any) -> list[Fault]:
 
 
 def _checked_query(query: Any) -> dict[str, str]:
+    """
+    Return *query* as it stands in a URL: `true` and `false`, numbers in decimal, enums by value.
+
+    Raises:
+        RequestValidationError: A name or a value is something else.
+    """
+    if not query:
+        return {}
     if not is_mapping(query):
         raise RequestValidationError([Fault("extra_query", None, "a mapping of names to values")])
-    faults = [
-        Fault(f"extra_query[{name!r}]", None, "a string or a number, under a name")
-        for name, value in query.items()
-        if not (isinstance(name, str) and isinstance(value, str | int | float))
+    faults: list[Fault] = []
+    plain: dict[str, Any] = as_json(query, "extra_query", faults)
+    faults += [
+        Fault(f"extra_query[{name!r}]", None, "a string, a number, True or False")
+        for name, value in plain.items()
+        if value is None or isinstance(value, dict | list)
     ]
     if faults:
         raise RequestValidationError(faults)
-    return {name: str(value) for name, value in query.items()}
+    return {
+        name: str(value).lower() if isinstance(value, bool) else str(value)
+        for name, value in plain.items()
+    }
 
 
 def _is_header_value(value: str) -> bool:

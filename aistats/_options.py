@@ -30,14 +30,14 @@ class CallOptions(TypedDict, total=False):
         max_retries (a whole number, or a RetryPolicy): How often a failed call is tried again.
             Default: the client's.
         extra_headers (a mapping): Headers on top of the client's. They win.
-        extra_query (a mapping): Added to the URL's query.
+        extra_query (a mapping to strings, numbers or booleans): Added to the URL's query.
         extra_body (a mapping): Put into the request's JSON as it is, unchecked. It wins.
     """
 
     timeout: Timeout | float | None
     max_retries: int | RetryPolicy | None
     extra_headers: Mapping[str, str] | None
-    extra_query: Mapping[str, str] | None
+    extra_query: Mapping[str, str | float | bool] | None
     extra_body: Mapping[str, Any] | None
 
 

@@ -70,12 +70,17 @@ def completion_from(body: bytes, exchange: Exchange) -> ChatCompletionsResponse:
     if as_objects(wire.get("choices")):
         return ChatCompletionsResponse(wire, exchange)
     if not _is_error(wire):
+        if "choices" in wire:
+            advice = "The provider gave none: ask again, or try another model."
+            raise _answer_error("has no choices", body, exchange, advice)
         raise _answer_error("has no choices", body, exchange)
     report = ErrorReport.read(wire)
     status = wire.get("status_code")
     if isinstance(status, int) and status >= 400:
         raise _status_error(status, report, wire, exchange)
-    raise _answer_error(f"is an error: {report.code}: {report.message}", body, exchange)
+    reason = ": ".join(filter(None, [report.code, report.message])) or "no reason was given"
+    advice = "Try again; if it goes on, check the request."
+    raise _answer_error(f"is an error: {reason}", body, exchange, advice)
 
 
 def _not_a_completion(body: bytes, exchange: Exchange) -> APIResponseError:
@@ -88,13 +93,19 @@ def _not_a_completion(body: bytes, exchange: Exchange) -> APIResponseError:
     return _answer_error("is not JSON, or was cut", body, exchange)
 
 
-def _answer_error(what: str, body: bytes, exchange: Exchange) -> APIResponseError:
+_CHECK_BASE_URL = "Check that base_url leads to the gateway's API."
+
+
+def _answer_error(
+    what: str, body: bytes, exchange: Exchange, advice: str = _CHECK_BASE_URL
+) -> APIResponseError:
     shown = _first_part(body)
-    error = APIResponseError(
-        f"The answer (status {exchange.status}) {what}. "
-        "Check that base_url leads to the gateway's API."
-        + (f" It begins: {shown}" if shown else "")
-    )
+    sentences = [
+        f"The answer (status {exchange.status}) {what.removesuffix('.')}.",
+        advice,
+        f"It begins: {shown}" if shown else "",
+    ]
+    error = APIResponseError(" ".join(filter(None, sentences)))
     error.body = shown
     error.exchange = exchange
     return error
@@ -117,14 +128,25 @@ def _parsed(body: bytes) -> Any:
 
 
 def _text_of_page(body: bytes) -> str:
-    # What a page of HTML says, its title first; nothing where it is none.
+    """
+    Return what a page of HTML says; its title only where its first words don't repeat it.
+
+    Return `""` where *body* is no page.
+    """
     if not _is_page(body):
         return ""
     import html  # with all names of characters, which only a page needs
 
     page = body[:_PAGE].decode("utf-8", "replace")
-    words = html.unescape(re.sub(_TAGS, " ", page)).split()
-    text = " ".join(words)
+    pieces = [
+        " ".join(html.unescape(piece).split()) for piece in re.sub(_TAGS, "\0", page).split("\0")
+    ]
+    pieces = [piece for piece in pieces if piece]
+    if len(pieces) > 1 and "<title" in page.lower():
+        title, heading = pieces[:2]
+        if title in heading or heading in title:
+            pieces[:2] = [max(title, heading, key=len)]
+    text = " ".join(pieces)
     return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
 
 
@@ -231,6 +253,8 @@ def _status_error(
 ) -> APIStatusError:
     message = report.message or "no reason was given"
     parts = [f"{status} {report.code}" if report.code else str(status), message]
+    if report.code is None and message.startswith(f"{status} "):
+        parts = [message]  # pages begin with their status
     advice = _advice(status, report, exchange)
     if retry_after:
         advice = f"{advice} It asks to be left alone for {retry_after:g} s.".strip()

@@ -7,6 +7,7 @@ A test that takes `caller` or `connect` runs twice, once for each calling style.
 from __future__ import annotations
 
 import asyncio
+import enum
 import gzip
 import json
 import logging
@@ -231,11 +232,26 @@ async def test_headers_of_client_and_call(connect: Connect, gateway: Gateway) ->
     assert seen.headers.getall("User-Agent") == ["mine/1"]
 
 
-async def test_extra_query(connect: Connect, gateway: Gateway) -> None:
-    """The query of a call is put into the URL and escaped."""
-    await connect(gateway.url).generate_text(HI, extra_query={"q": "ä &b=", "n": 1})
+Region = enum.Enum("Region", {"EUROPE": "eu"}, type=str)
+Level = enum.Enum("Level", {"HIGH": 3}, type=int)
 
-    assert gateway.request.query == {"q": "ä &b=", "n": "1"}
+
+async def test_extra_query(connect: Connect, gateway: Gateway) -> None:
+    """The query of a call is put into the URL and escaped, each value as in JSON."""
+    query = {"q": "ä &b=", "n": 1, "x": 0.5, "yes": True, "no": False}
+    enums = {"region": Region["EUROPE"], "level": Level["HIGH"]}
+    chat = await connect(gateway.url).generate_text(HI, extra_query={**query, **enums})
+
+    assert gateway.request.query == {
+        "q": "ä &b=",
+        "n": "1",
+        "x": "0.5",
+        "yes": "true",
+        "no": "false",
+        "region": "eu",
+        "level": "3",
+    }
+    assert chat.text == "Hi"
 
 
 async def test_extra_body(caller: Caller, gateway: Gateway) -> None:
@@ -1333,7 +1349,25 @@ async def test_session_and_certificates(gateway: Gateway) -> None:
             aistats.AsyncClient(KEY, gateway.url, session=session, ssl_context=context)
 
 
-@pytest.mark.parametrize("query", ["a=b", ["a"], {1: "b"}, {"a": None}, {"a": ["b", "c"]}])
+@pytest.mark.parametrize(
+    "query",
+    [
+        "a=b",
+        ["a"],
+        {1: "b"},
+        {"a": None},
+        {"a": ["b", "c"]},
+        {"a": {"b": "c"}},
+        {"a": float("nan")},
+        {"a": float("inf")},
+        {"a": 10**400},
+        {"a": "\ud800"},
+        {"\ud800": "a"},
+        {"a": b"b"},
+        {"a": 1j},
+    ],
+    ids=lambda query: repr(query)[:40],
+)
 async def test_wrong_query(caller: Caller, gateway: Gateway, query: Any) -> None:
     """What can't be put into the URL as it stands is a fault by name, and nothing is sent."""
     with pytest.raises(aistats.RequestValidationError, match="extra_query"):

@@ -277,13 +277,15 @@ def test_nothing_is_known_yet():
         ((), None),
         (((b"CF-Ray", b"ray-1"),), "ray-1"),
         (((b"X-Request-Id", b"req-1"),), "req-1"),
+        (((b"X-Gateway-Request-Id", b"gw-1"),), "gw-1"),
         (((b"cf-ray", b"ray-1"), (b"x-request-id", b"req-1")), "req-1"),
+        (((b"x-request-id", b"req-1"), (b"x-gateway-request-id", b"gw-1")), "gw-1"),
         (((b"cf-ray", b"ray-1"), (b"x-request-id", b"")), "ray-1"),
     ],
 )
 def test_the_id_in_the_headers(pairs: tuple[tuple[bytes, bytes], ...], expected: str | None):
     """
-    A proxy's id for the request comes before the CDN's.
+    The gateway's id for the request comes before a proxy's, and that before the CDN's.
     """
     assert Exchange(raw_headers=pairs).header_request_id == expected
 

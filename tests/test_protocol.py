@@ -193,6 +193,20 @@ def test_the_body_of_an_error(case: str):
             "Down & out Come back later",
         ),
         (
+            b"<title>502 Bad Gateway</title>\r\n<h1>502 Bad Gateway</h1>\r\n<hr>nginx/1.27.3",
+            "502 Bad Gateway nginx/1.27.3",
+        ),
+        (
+            b"<title>502 Proxy Error</title><h1>Proxy Error</h1><p>The proxy server received ...",
+            "502 Proxy Error The proxy server received ...",
+        ),
+        (
+            b"<title>502 Backend fetch failed</title><h1>Error 502 Backend fetch failed</h1>XID",
+            "Error 502 Backend fetch failed XID",
+        ),
+        (b"<TITLE>502</TITLE>", "502"),
+        (b"<p>Bad <b>Bad Gateway</b></p>", "Bad Bad Gateway"),
+        (
             b"<style>p {a: b}</style><script>if (a < b) {}</script>Come<!-- not --> back",
             "Come back",
         ),
@@ -213,6 +227,8 @@ def test_the_body_of_an_error_that_is_no_json(body: bytes, message: str):
 
     assert (error.code, error.message) == (None, message)
     assert error.body == (text if len(text) <= 500 else text[:500] + "…")
+    head = message if message.startswith("502 ") else f"502: {message}"
+    assert str(error) == f"{head} | Try again later."
 
 
 def test_an_error_has_its_call():
@@ -376,14 +392,15 @@ def test_a_completion_with_an_error_in_it_is_one():
         (b"null", "is JSON, but not an object"),
         (b'"text"', "is JSON, but not an object"),
         (b"{}", "has no choices"),
-        (b'{"choices":[]}', "has no choices"),
-        (b'{"choices":null}', "has no choices"),
-        (b'{"choices":[null,1]}', "has no choices"),
+        (b'{"choices":[]}', "has no choices. The provider gave none:"),
+        (b'{"choices":null}', "has no choices. The provider gave none:"),
+        (b'{"choices":[null,1]}', "has no choices. The provider gave none:"),
         (b'{"error":null,"status_code":500}', "has no choices"),
-        (b'{"error":{"code":"bad","message":"Bad."}}', "is an error: bad: Bad."),
-        (b'{"object":"error","message":"Bad."}', "is an error: None: Bad."),
-        (b'{"type":"error","error":{"type":"bad"}}', "is an error: bad: None"),
-        (b'{"type":"error","message":"Bad."}', "is an error: None: Bad."),
+        (b'{"error":{"code":"bad","message":"Bad."}}', "is an error: bad: Bad. Try again;"),
+        (b'{"object":"error","message":"Bad."}', "is an error: Bad. Try again;"),
+        (b'{"type":"error","error":{"type":"bad"}}', "is an error: bad. Try again;"),
+        (b'{"error":{}}', "is an error: no reason was given. Try again;"),
+        (b'{"type":"error","message":"Bad."}', "is an error: Bad. Try again;"),
         (b'{"error":"bad","status_code":200}', "is an error"),
         (b'{"error":"bad","status_code":"500"}', "is an error"),
         (b'{"error":"bad","status_code":true}', "is an error"),
@@ -398,11 +415,14 @@ def test_no_completion(body: bytes, what: str):
     error = caught.value
 
     assert f"The answer (status 203) {what}" in str(error)
-    assert "Check that base_url leads to the gateway's API." in str(error)
+    # An error and an empty list of choices do come from a gateway.
+    is_foreign = "is an error" not in what and "gave none" not in what
+    assert ("Check that base_url leads to the gateway's API." in str(error)) == is_foreign
     assert error.body == body[:2000].decode("utf-8", "replace").strip()[:500] + (
         "…" if len(body) > 500 else ""
     )
     assert str(error).endswith(f" It begins: {error.body}" if error.body else "API.")
+    assert "None" not in str(error)
     assert error.status == 203
 
 
