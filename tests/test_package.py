@@ -28,14 +28,24 @@ MODULES = sorted(path.stem for path in FOLDER.glob("*.py"))
 
 # Who may import whom: modules of the rows above one's own only.
 LAYERS = (
-    ("_wire", "_exchange", "_fork", "_sse", "_version", "_display", "_deadlines", "_options"),
+    (
+        "_wire",
+        "_exchange",
+        "_fork",
+        "_sse",
+        "_version",
+        "_display",
+        "_deadlines",
+        "_options",
+        "_traceback",
+    ),
     ("_models",),
     ("_errors", "_anthropic", "_pattern", "_progress", "_connector"),
     ("_json", "_timeout", "_retry", "_limits", "_loop", "_assembly", "_record"),
     ("_rules", "_checkpoint", "_protocol", "_failures", "_sending"),
     ("_convert", "_params", "_stream", "_reading"),
     ("_transport",),
-    ("_request", "types"),
+    ("_request", "types", "_local_transport"),
     ("_gateway", "_outcome", "_keywords"),
     ("_rows",),
     ("_engine",),
@@ -60,6 +70,7 @@ PURE = (
         "_request",
         "_options",
         "_keywords",
+        "_traceback",
     ),
 )
 
