@@ -1,5 +1,6 @@
 """
-README.md tells the truth: its programs run as they stand there, and what it lists is what is there.
+README.md and the pages in docs/ tell the truth: their programs run as they stand there, and what
+they list is what is there.
 """
 
 from __future__ import annotations
@@ -7,6 +8,7 @@ from __future__ import annotations
 import ast
 import asyncio
 import gc
+import importlib.metadata
 import inspect
 import os
 import re
@@ -24,7 +26,8 @@ import aistats
 from aistats import _cli, _errors
 
 ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+FILES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = {path.stem: path.read_text(encoding="utf-8") for path in FILES}
 
 # -- programs -----------------------------------------------------------------------------------
 
@@ -32,35 +35,36 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 @attrs.frozen
 class Block:
     """
-    One block of code: its name, the language, the line above it and the code.
+    One block of code: its name, its page, the language, the line above it and the code.
     """
 
     name: str
+    page: str
     language: str
     line: int
     code: str = attrs.field(repr=False)
 
 
-def read_blocks() -> Iterator[Block]:
+def read_blocks(page: str) -> Iterator[Block]:
     """
-    The blocks of code in their order, each named by its heading and its number below that.
+    The blocks of code of *page*, each named by page, heading and its number below that.
     """
     heading, count = "", 0
     language, begun, code = None, 0, ""
-    for number, line in enumerate(README.splitlines(keepends=True), 1):
+    for number, line in enumerate(PAGES[page].splitlines(keepends=True), 1):
         if language is None and line.startswith("#"):
             heading, count = line.strip("# \n"), 0
         elif language is None and line.startswith("```"):
             language, begun, code = line[3:].strip(), number, ""
         elif line.startswith("```"):
             count += 1
-            yield Block(f"{heading} {count}", language or "", begun, code)
+            yield Block(f"{page}: {heading} {count}", page, language or "", begun, code)
             language = None
         else:
             code += line
 
 
-BLOCKS = {block.name: block for block in read_blocks()}
+BLOCKS = {block.name: block for page in PAGES for block in read_blocks(page)}
 PROGRAMS = [block.name for block in BLOCKS.values() if block.language == "python"]
 LOCAL_PROGRAMS = [block.name for block in BLOCKS.values() if block.language == "python local"]
 
@@ -74,7 +78,7 @@ def run(name: str) -> None:
     block = BLOCKS[name]
     code = compile(
         "\n" * block.line + block.code,
-        "README.md",
+        f"{block.page}.md",
         "exec",
         flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT,
         dont_inherit=True,
@@ -107,10 +111,13 @@ def lines(*frames: bytes) -> list[str]:
 
 def test_programs_were_found():
     """
-    The programs that the tests below run are in README, and each of them is run.
+    The programs that the tests below run are on the pages, and each of them is run.
     """
-    assert len(PROGRAMS) >= 6
-    assert LOCAL_PROGRAMS == ["The local model 1"]
+    assert {BLOCKS[name].page for name in PROGRAMS} == {
+        *("README", "calls", "errors", "map", "notebooks", "streams", "timeouts-and-retries"),
+    }
+    assert len(PROGRAMS) >= 9
+    assert LOCAL_PROGRAMS == ["local-model: The local model 1"]
     assert {block.language for block in BLOCKS.values()} <= {
         "",
         "console",
@@ -175,7 +182,7 @@ def test_the_documented_calls(gateway: Gateway, capsys: pytest.CaptureFixture[st
     """
     The first program prints the text of the answer, and then the lines of the stream's chunks.
     """
-    run("Calls 1")
+    run("calls: Calls 1")
     first, second = gateway.requests
 
     assert capsys.readouterr().out.splitlines() == [
@@ -197,11 +204,25 @@ def test_the_documented_calls(gateway: Gateway, capsys: pytest.CaptureFixture[st
     }
 
 
+def test_the_first_minute(gateway: Gateway, capsys: pytest.CaptureFixture[str]):
+    """
+    README's program asks for an answer, a stream, many answers and another stream.
+    """
+    run("README: The first minute 1")
+    one, stream_and_texts, shown = capsys.readouterr().out.splitlines()
+
+    assert one == "Name three lighthouses."
+    assert stream_and_texts.startswith("Tell a story.['What is 0 squared?', 'What is 1 squared?', ")
+    assert shown == "Tell a story."
+    assert len(gateway.requests) == 1 + 1 + 100 + 1
+    assert len(Path("answers.jsonl").read_bytes().splitlines()) == 1 + 100
+
+
 def test_the_documented_asynchronous_calls(gateway: Gateway, capsys: pytest.CaptureFixture[str]):
     """
     The asynchronous program prints the text of the stream, piece by piece.
     """
-    run("Calls 2")
+    run("calls: Calls 2")
 
     assert capsys.readouterr().out == "Stream a story"
     assert [seen.json["messages"][0]["content"] for seen in gateway.requests] == [
@@ -214,14 +235,14 @@ def test_the_documented_runs(gateway: Gateway, capsys: pytest.CaptureFixture[str
     """
     The programs print the answers in input order; the first one's file has them.
     """
-    run("Many requests at once 1")
+    run("map: Many requests at once 1")
     texts, stopped, numbers = capsys.readouterr().out.splitlines()
 
     assert texts == "['Classify: A fine lamp.', 'Classify: It broke.']"
     assert stopped == "None"
     assert numbers.startswith("30 None ")
     assert len(Path("reviews.jsonl").read_bytes().splitlines()) == 1 + 2
-    run("Many requests at once 2")
+    run("map: Many requests at once 2")
     assert capsys.readouterr().out.splitlines() == [
         f"{number} What is {number} squared?" for number in range(100)
     ]
@@ -231,7 +252,7 @@ def test_the_documented_streams(capsys: pytest.CaptureFixture[str]):
     """
     The program prints the text, what the whole has beside it, and every line of a second stream.
     """
-    run("Streams 1")
+    run("streams: Streams 1")
     text, *second = capsys.readouterr().out.splitlines()
 
     assert text.startswith("Stream a storystop Usage({")
@@ -243,7 +264,7 @@ def test_the_documented_tools(gateway: Gateway, capsys: pytest.CaptureFixture[st
     A call that the model asks for is run, and goes back with its answer.
     """
     gateway.reply(call_of("get_weather", '{"city":"Oslo"}'))
-    run("Tools 1")
+    run("calls: Tools 1")
     first, second = gateway.requests
 
     assert capsys.readouterr().out == "Sunny in Oslo\n"
@@ -272,7 +293,7 @@ def test_the_documented_errors_of_a_stream(gateway: Gateway, capsys: pytest.Capt
     Each fault of the wrong request is printed, and of the stream that was cut what had arrived.
     """
     gateway.stream(OPENING, delta("Once "), delta("upon"))
-    run("Errors 2")
+    run("errors: Errors 2")
 
     assert capsys.readouterr().out.splitlines() == [*FAULTS, "Once uponOnce upon None"]
 
@@ -282,9 +303,9 @@ def test_the_documented_errors_of_a_status(gateway: Gateway, capsys: pytest.Capt
     A quota that is used up and a refused request are caught where they are documented to be.
     """
     gateway.reply(error_body("key_limit_exceeded"), 429, {"Retry-After": "5"})
-    run("Errors 2")
+    run("errors: Errors 2")
     gateway.reply(error_body("validation_error", description="No."), 400)
-    run("Errors 2")
+    run("errors: Errors 2")
 
     assert capsys.readouterr().out.splitlines() == [
         *FAULTS,
@@ -319,9 +340,9 @@ def test_a_local_program_runs(
 
 def trees_of_errors() -> dict[str, str]:
     """
-    The tree as README has it, and as the module's docstring does.
+    The tree as the page has it, and as the module's docstring does.
     """
-    return {"README": BLOCKS["Errors 1"].code, "module": inspect.getdoc(_errors) or ""}
+    return {"page": BLOCKS["errors: Errors 1"].code, "module": inspect.getdoc(_errors) or ""}
 
 
 def classes_in(tree: str) -> Iterator[tuple[type[Exception], str, str]]:
@@ -370,28 +391,29 @@ def test_the_tree_of_errors(where: str):
 
 def test_the_tree_says_what_errors_have():
     """
-    The statuses and attributes that stand beside an error in README are that error's.
+    The statuses and attributes that stand beside an error on the page are that error's.
     """
-    for kind, _, beside in classes_in(trees_of_errors()["README"]):
+    for kind, _, beside in classes_in(trees_of_errors()["page"]):
         for status in re.findall(r"\b[45]\d\d\b", beside):
             assert _errors.status_error_class(int(status)) is kind
         for names in re.findall(r"\(([a-z_]+(?:, [a-z_]+)*)\)", beside):
             assert all(hasattr(kind("it"), name) for name in names.split(", "))
 
 
-# -- what README says ---------------------------------------------------------------------------
+# -- what the pages say ---------------------------------------------------------------------------
 
 
 def test_the_limits():
     """
-    The limits of time in README's table are those that hold.
+    The time limits and the number of retries on the page are the defaults.
     """
-    table = dict(re.findall(r"^\| `(\w+)` \| (\d+) s \|", README, re.MULTILINE))
+    page = PAGES["timeouts-and-retries"]
+    table = dict(re.findall(r"^\| `(\w+)` \| (\d+) s \|", page, re.MULTILINE))
 
     assert {name: float(seconds) for name, seconds in table.items()} == attrs.asdict(
         aistats.Timeout()
     )
-    assert "twice by default" in README
+    assert "twice by default" in page
     assert aistats.RetryPolicy().max_retries == 2
 
 
@@ -411,9 +433,10 @@ ELSEWHERE = {
 
 def test_names():
     """
-    Each attribute that README names is there.
+    Each attribute that a page names is there.
     """
-    found = re.findall(r"\b(aistats|chat|chunk|stream|error)\.([a-z]\w*)", README)
+    text = "\n".join(PAGES.values())
+    found = re.findall(r"\b(aistats|chat|chunk|stream|error)\.([a-z]\w*)", text)
 
     assert len(set(found)) > 15
     assert {
@@ -423,26 +446,55 @@ def test_names():
 
 def test_the_commands_options(capsys: pytest.CaptureFixture[str]):
     """
-    Each option of the command that README names is one of its options.
+    The page of the command names its options, and no others.
     """
-    section = README.partition("## The command")[2].partition("\n## ")[0]
-    options = set(re.findall(r"`(--[a-z-]+)`", section))
+    options = set(re.findall(r"`(--[a-z-]+)`", PAGES["command-line"]))
     with pytest.raises(SystemExit):
         _cli.main(["--help"])
     shown = capsys.readouterr().out
 
-    assert len(options) >= 5
-    assert options <= set(re.findall(r"--[a-z-]+", shown))
+    assert options == set(re.findall(r"--[a-z-]+", shown)) - {"--help", "--version"}
 
 
-def test_links():
+def links(path: Path) -> list[Path]:
+    """
+    The files of the project that the page at *path* links to, pictures included.
+    """
+    found = re.findall(
+        r"\]\(([^)]+)\)|<(?:img|source)[^>]* src(?:set)?=\"([^\"]+)\"", PAGES[path.stem]
+    )
+    named = (link or source for link, source in found)
+    return [(path.parent / name).resolve() for name in named if "://" not in name]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_links(path: Path):
     """
     Each link to a file of the project leads to one.
     """
-    links = [link for link in re.findall(r"\]\(([^)]+)\)", README) if "://" not in link]
+    assert [link for link in links(path) if not link.exists()] == []
 
-    assert links
-    assert [link for link in links if not (ROOT / link).exists()] == []
+
+def test_contents():
+    """
+    README's contents have each page, by the page's own title.
+    """
+    contents = dict(re.findall(r"^\| \[(.+)\]\(docs/([\w-]+)\.md\)", PAGES["README"], re.MULTILINE))
+    titles = {page: text.partition("\n")[0] for page, text in PAGES.items() if page != "README"}
+
+    assert {page: f"# {title}" for title, page in contents.items()} == titles
+
+
+def test_the_extras():
+    """
+    README's table has each extra that is for a user.
+    """
+    named = set(
+        re.findall(r"`(\w+)`", PAGES["README"].partition("| extra |")[2].partition("\n\n")[0])
+    )
+    extras = set(importlib.metadata.metadata("aistats-sdk").get_all("Provides-Extra") or [])
+
+    assert named == extras - {"bench", "dev", "tests"}
 
 
 def test_the_commands_are_run():
@@ -452,7 +504,7 @@ def test_the_commands_are_run():
     script = ROOT / ".ci" / "run"
     if not script.exists():
         pytest.skip("the check is not part of a source distribution")
-    commands = re.findall(r"^python3 -m venv .*$", README, re.MULTILINE)
+    commands = re.findall(r"^python3 -m venv .*$", PAGES["README"], re.MULTILINE)
     asked = re.findall(r'^readme_command "(.+)"$', script.read_text(encoding="utf-8"), re.MULTILINE)
     pattern = "^python3 -m venv .venv && .*"
 
