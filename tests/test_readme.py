@@ -12,6 +12,7 @@ import importlib.metadata
 import inspect
 import os
 import re
+import runpy
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -216,6 +217,21 @@ def test_the_first_minute(gateway: Gateway, capsys: pytest.CaptureFixture[str]):
     assert shown == "Tell a story."
     assert len(gateway.requests) == 1 + 1 + 100 + 1
     assert len(Path("answers.jsonl").read_bytes().splitlines()) == 1 + 100
+
+
+def test_the_picture(gateway: Gateway):
+    """
+    The cells in README's picture run as they stand there.
+    """
+    pytest.importorskip("nbclient", reason="nbclient and ipykernel are missing")
+    names = runpy.run_path(str(ROOT / "docs" / "picture.py"))
+    with aistats.Client() as client:
+        namespace = {"client": client, "model": "m"}
+        for cell in names["CELLS"]:
+            exec(cell, namespace)
+
+    assert len(gateway.requests) == 100 + 1
+    assert names["PICTURE"].is_file()
 
 
 def test_the_documented_asynchronous_calls(gateway: Gateway, capsys: pytest.CaptureFixture[str]):
