@@ -25,6 +25,7 @@ from aiohttp.connector import Connection
 from aiohttp.helpers import ceil_timeout
 
 from ._exchange import Trace
+from ._local_limits import open_file_limit_reached
 
 __all__ = ("SENDING", "Connector")
 
@@ -141,7 +142,8 @@ def _look_up(
             for kind, _, protocol, _, address in addresses
         ]
     except Exception as error:
-        found.set_exception(error.with_traceback(None))  # a cycle through its traceback
+        failure = open_file_limit_reached() or error
+        found.set_exception(failure.with_traceback(None))  # a cycle through its traceback
     else:
         found.set_result(result)
 

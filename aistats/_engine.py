@@ -37,12 +37,14 @@ from ._errors import (
     ConfigurationError,
     PaymentRequiredError,
     RequestValidationError,
+    at_local_limit,
 )
 from ._exchange import Attempt, Timing
 from ._limits import Pace, estimated_tokens
+from ._local_limits import local_limit
 from ._models import ChatCompletionsResponse
 from ._outcome import Outcome, Progress, Statistics
-from ._retry import is_throttle
+from ._retry import is_local, is_throttle
 from ._rows import Item, Plan
 
 __all__ = ("Engine",)
@@ -50,6 +52,7 @@ __all__ = ("Engine",)
 _SMALLEST_WINDOW = 100
 _KEPT_FOR_DUPLICATES = 256
 _ENOUGH_FOR_A_SHARE = 20
+_LONGEST_START = 10.0  # seconds for which the first request waits for what this machine lacks
 _REFUSED = frozenset({400, 401, 402, 403, 404})
 _TELL_OF_THE_CALL = (ChatCompletionsResponse, AIStatsError)
 
@@ -116,6 +119,8 @@ class Engine:
         """Those that were turned away, each until its rest is over."""
         self._leaders: dict[str, Item] = {}
         self._no_more_rows = False
+        self._has_warned = False
+        """Whether the log has the local limit that was reached."""
         self._is_submitting = False
         """Whether the loop has been told to submit rows."""
         self._submitted = self._delivered = 0
@@ -166,6 +171,10 @@ class Engine:
             self.abort()
             await asyncio.gather(reading, return_exceptions=True)
             raise
+        except RuntimeError as error:
+            if (limit := local_limit(error)) is None:
+                raise
+            raise at_local_limit("The checkpoint can't be read", limit) from None
 
     def _open_file(self, path: str | os.PathLike[str]) -> None:
         self._checkpoint = Checkpoint(
@@ -397,9 +406,14 @@ class Engine:
             response = await call.whole()
         except AIStatsError as error:
             self._correct_pace(item, error.attempts)
-            if not is_throttle(error):
+            if is_local(error):
+                self._warn_of_local_limit(error)
+                if not self.is_probed and time.monotonic() - item.begun > _LONGEST_START:
+                    raise
+            elif is_throttle(error):
+                self.statistics.throttled += 1
+            else:
                 raise
-            self.statistics.throttled += 1
             rest = self._rest_after(error, self._left(item))
             if self._left(item) <= self._limits.cooldown or rest is None:
                 raise
@@ -413,6 +427,11 @@ class Engine:
                 self._give_up(item)
             return None
         return response
+
+    def _warn_of_local_limit(self, error: AIStatsError) -> None:
+        if not self._has_warned:
+            self._has_warned = True
+            _log.warning("the run sends fewer requests at once and goes on: %s", error)
 
     def _rest_after(self, error: AIStatsError, left: float) -> float | None:
         # Seconds until a request that was turned away may wait for its turn again, of those that

@@ -54,6 +54,7 @@ __all__ = (
     "StreamInterruptedError",
     "UnprocessableEntityError",
     "as_html",
+    "at_local_limit",
     "out_of_time",
     "status_error_class",
 )
@@ -237,6 +238,10 @@ class APIConnectionError(AIStatsError):
 
     is_permanent: bool = False
     """Whether another try would end the same: a bad certificate, say."""
+    is_local: bool = False
+    """
+    Whether a limit of this process or machine is the reason: open files, threads, ports, memory.
+    """
 
 
 Limit = Literal["connect", "idle", "total"]
@@ -263,6 +268,15 @@ def out_of_time(limit: Limit, after: float | None, host: str, phase: str) -> API
     )
     error.limit = limit
     error.after = after
+    return error
+
+
+def at_local_limit(what: str, limit: str) -> APIConnectionError:
+    """
+    Return the error for *what* failed at a *limit* of this process or machine.
+    """
+    error = APIConnectionError(f"{what}: {limit}")
+    error.is_local = True
     return error
 
 

@@ -14,8 +14,10 @@ from ._errors import (
     APIConnectionError,
     APIResponseError,
     ConfigurationError,
+    at_local_limit,
     out_of_time,
 )
+from ._local_limits import local_limit
 from ._timeout import Timeout
 
 __all__ = ("given_up", "translated")
@@ -65,6 +67,8 @@ def translated(
             f"{host} did not answer in proper HTTP: {' '.join(error.message.split())[:200]}. "
             "Check that base_url leads to the gateway's API."
         )
+    if (limit := local_limit(error)) is not None:
+        return at_local_limit(f"There is no connection to {host}", limit)
     # Some of aiohttp's own errors, those of certificates, are ValueErrors, too.
     if isinstance(error, RuntimeError | ValueError) and not isinstance(error, aiohttp.ClientError):
         return ConfigurationError(

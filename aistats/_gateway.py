@@ -38,7 +38,7 @@ from ._models import ChatCompletionsResponse
 from ._options import CALL_OPTIONS, split
 from ._protocol import StreamDecoder, completion_from, status_error_from
 from ._request import build_request
-from ._retry import RetryBudget, RetryPolicy, is_throttle, retry_after
+from ._retry import RetryBudget, RetryPolicy, is_local, is_throttle, retry_after
 from ._stream import OpenedStream, Opening
 from ._timeout import Timeout
 from ._version import __version__
@@ -259,6 +259,7 @@ class Call:
                     ticket,
                     throttled=is_throttle(failure),
                     retry_after=getattr(failure, "retry_after", None),
+                    is_local=is_local(failure),
                 )
                 this.take_time()
                 failed = Attempt(this.trace.outcome, exchange.status, _reason(failure))

@@ -133,9 +133,10 @@ class Window:
         in_flight: int,
         retry_after: float | None,
         dice: float,
+        is_local: bool = False,
     ) -> None:
         """
-        Learn from an answer that says "not so fast".
+        Learn from an answer that says "not so fast", or from a local limit that was reached.
 
         Args:
             ticket: The request's; negative if it was pinned.
@@ -144,8 +145,9 @@ class Window:
             in_flight: How many other requests are under way, pinned ones apart.
             retry_after: Seconds for which nothing is to be sent, where the answer said so.
             dice: A random number from 0 to 1.
+            is_local: Whether a limit of this process or machine was reached.
         """
-        self.throttled += 1
+        self.throttled += not is_local
         self.is_learnt = True
         if abs(ticket) > self._cooled_at:
             self._cooled_at = started
@@ -235,7 +237,8 @@ class Limits:
     It is learnt from the gateway's answers. A client begins with its `max_connections`, and
     `client.map` with one request; answers that say "not so fast" (a 429, or a 502 for a provider
     that was rate-limited) lower it, the others raise it again; once it is being learnt, more
-    requests that only make each slower lower it, too. A `Retry-After` holds back all of
+    requests that only make each slower lower it, too, and so does a limit of this process or
+    machine, such as that of open files. A `Retry-After` holds back all of
     the client's requests. Those that wait get their places in the order in which they asked.
 
     Args:
@@ -423,6 +426,7 @@ class Limits:
         latency: float | None = None,
         throttled: bool = False,
         retry_after: float | None = None,
+        is_local: bool = False,
     ) -> None:
         """
         Give a place back, and learn from how the request ended; from nothing but *ticket*, nothing.
@@ -432,6 +436,8 @@ class Limits:
             latency: Seconds until it was answered, if it was.
             throttled: Whether the answer was "not so fast" (`is_throttle`).
             retry_after: Seconds for which nothing is to be sent, where such an answer said so.
+            is_local: Whether a limit of this process or machine was reached. Fewer requests at once
+                help then, too.
         """
         with self._lock:
             if ticket > 0:
@@ -442,14 +448,14 @@ class Limits:
                 if -ticket <= self._forgotten:
                     return
                 self._pinned -= 1
-            if throttled:
-                self._turned_away(ticket, retry_after)
+            if throttled or is_local:
+                self._turned_away(ticket, retry_after, is_local)
             elif latency is not None:
                 self._window.answered(ticket, latency)
             if self._waiting or self._pinned_waiting:
                 self._admit()
 
-    def _turned_away(self, ticket: int, retry_after: float | None) -> None:
+    def _turned_away(self, ticket: int, retry_after: float | None, is_local: bool) -> None:
         was_cooling = self._is_cooling()
         self._window.turned_away(
             ticket,
@@ -458,6 +464,7 @@ class Limits:
             in_flight=self._in_flight,
             retry_after=retry_after,
             dice=self._dice(),
+            is_local=is_local,
         )
         if self._is_cooling() and not was_cooling:
             for loop in {waiter.loop for waiter in (*self._pinned_waiting, *self._waiting)}:

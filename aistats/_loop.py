@@ -15,8 +15,9 @@ import weakref
 from collections.abc import Callable, Coroutine
 from typing import Any, Generic, TypeVar
 
-from ._errors import ConfigurationError
+from ._errors import ConfigurationError, at_local_limit
 from ._fork import inherit, watch_forks
+from ._local_limits import check_descriptors, local_limit
 
 __all__ = ("LoopThread",)
 
@@ -62,6 +63,8 @@ class LoopThread:
 
         Raises:
             ConfigurationError: The loop has been stopped, or this is its own thread.
+        APIConnectionError: A limit of this process, such as that of open files, keeps it from
+            starting.
         """
         if threading.get_ident() == self._ident:
             raise ConfigurationError(
@@ -186,9 +189,14 @@ def _start_loop() -> tuple[threading.Thread, asyncio.AbstractEventLoop, asyncio.
     # A wait for a future can be interrupted.
     started: concurrent.futures.Future[_Started] = concurrent.futures.Future()
     thread = threading.Thread(target=_run_loop, args=(started,), name="aistats", daemon=True)
-    thread.start()
     try:
+        check_descriptors()
+        thread.start()
         return thread, *started.result()
+    except (OSError, RuntimeError) as error:
+        if (limit := local_limit(error)) is None:
+            raise
+        raise at_local_limit("The client's event loop can't start", limit) from None
     except BaseException:
         started.add_done_callback(_abandon)
         raise

@@ -24,7 +24,7 @@ from ._errors import (
 )
 from ._wire import as_list, as_object, as_objects, as_string, is_list
 
-__all__ = ("RetryBudget", "RetryPolicy", "is_throttle", "retry_after")
+__all__ = ("RetryBudget", "RetryPolicy", "is_local", "is_throttle", "retry_after")
 
 _RETRIED_STATUSES = frozenset({408, 409, 425, 429, *range(500, 600)}) - {501, 505}
 _PERMANENT_CODES = frozenset(
@@ -245,6 +245,13 @@ def _seconds(value: str | None) -> float | None:
         return None
     seconds = float(value)
     return seconds if seconds < float("inf") else None
+
+
+def is_local(error: BaseException) -> bool:
+    """
+    Return whether *error* comes from a limit of this process or machine.
+    """
+    return isinstance(error, APIConnectionError) and error.is_local
 
 
 _SPENT_CODES = frozenset({"key_limit_exceeded", "insufficient_quota"})

@@ -38,7 +38,7 @@ from ._models import ChatCompletionsResponse
 from ._options import CALL_OPTIONS, RUN_OPTIONS, split
 from ._outcome import Progress
 from ._request import ChatCompletionsRequest, build_request, checked_request
-from ._retry import RetryPolicy, is_throttle
+from ._retry import RetryPolicy, is_local, is_throttle
 
 __all__ = ("Budget", "Item", "Plan", "Row", "Rows", "Source")
 
@@ -417,11 +417,11 @@ def _is_missing(value: Any) -> bool:
 
 
 def _without_throttles(policy: RetryPolicy) -> RetryPolicy:
-    # A run puts what was too fast back by itself, and asks again where an answer was cut: a single
-    # call leaves that to its caller.
+    # A run puts what was too fast, or too much for this machine, back by itself, and asks again
+    # where an answer was cut: a single call leaves that to its caller.
     def retry_if(error: AIStatsError) -> bool | None:
         told = None if policy.retry_if is None else policy.retry_if(error)
-        if is_throttle(error):
+        if is_throttle(error) or is_local(error):
             return False
         if told is None and policy.retry_ambiguous and _was_cut(error):
             return True

@@ -38,6 +38,7 @@ LAYERS = (
         "_deadlines",
         "_options",
         "_traceback",
+        "_local_limits",
     ),
     ("_models",),
     ("_errors", "_anthropic", "_pattern", "_progress", "_connector"),
