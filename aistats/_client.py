@@ -5,7 +5,7 @@ The asynchronous client.
 from __future__ import annotations
 
 import functools
-from collections.abc import AsyncIterable, Iterable, Mapping
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -51,8 +51,10 @@ class AsyncClient:
         default_headers: Headers for each request, on top of the client's own.
         ssl_context: What certificates are trusted; by default what the system or `SSL_CERT_FILE`
             says.
-        session: Your own `aiohttp.ClientSession`, which the client uses and does not close. It has
-            to be used in the event loop that it was made in, and has its own limit of connections
+        session: Your own `aiohttp.ClientSession`, which the client uses and does not close; it can
+            be used in the event loop that it was made in. Or a function that returns a new one,
+            such as `lambda: aiohttp.ClientSession(trust_env=True)`: it is called once in each event
+            loop, and the client closes what it returns. A session has its own limit of connections
             and its own proxies.
         max_response_bytes: The longest answer, or event of a stream, that is read, in bytes.
 
@@ -70,7 +72,7 @@ class AsyncClient:
         max_connections: int = 100,
         default_headers: Mapping[str, str] | None = None,
         ssl_context: ssl.SSLContext | None = None,
-        session: aiohttp.ClientSession | None = None,
+        session: aiohttp.ClientSession | Callable[[], aiohttp.ClientSession] | None = None,
         max_response_bytes: int = MAX_RESPONSE_BYTES,
     ) -> None:
         key, api_key = [api_key], None  # so that no traceback shows it

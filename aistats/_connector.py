@@ -79,6 +79,23 @@ class Connector(aiohttp.TCPConnector):
                 return connection
             connection.close()
 
+    def drop_idle(self, before: float) -> None:
+        """
+        Close the connections that have been idle since *before*, by `time.monotonic`.
+        """
+        # `_conns` as aiohttp 3.14 has it: for each host, pairs of a connection and when it became
+        # idle.
+        for key, idle in list(self._conns.items()):
+            kept = [each for each in idle if each[1] > before]
+            for protocol, since in idle:
+                if since <= before:
+                    protocol.close()
+            if kept:
+                idle.clear()
+                idle.extend(kept)
+            else:
+                del self._conns[key]
+
     async def _create_connection(
         self, req: aiohttp.ClientRequest, traces: list[Any], timeout: aiohttp.ClientTimeout
     ) -> Any:

@@ -33,9 +33,7 @@ from ._errors import (
     AIStatsError,
     APIConnectionError,
     APIResponseError,
-    AuthenticationError,
     ConfigurationError,
-    PaymentRequiredError,
     RequestValidationError,
     at_local_limit,
 )
@@ -54,6 +52,7 @@ _KEPT_FOR_DUPLICATES = 256
 _ENOUGH_FOR_A_SHARE = 20
 _LONGEST_START = 10.0  # seconds for which the first request waits for what this machine lacks
 _REFUSED = frozenset({400, 401, 402, 403, 404})
+_REFUSED_FOR_ALL = frozenset({401, 402, 407})  # the key, the credit, a proxy's password
 _TELL_OF_THE_CALL = (ChatCompletionsResponse, AIStatsError)
 
 _log = logging.getLogger("aistats")
@@ -440,7 +439,10 @@ class Engine:
         policy = self.plan.policy
         if not self.plan.passes(error):
             return None
-        if self.plan.concurrency == "auto" or getattr(error, "retry_after", None):
+        asked: float = getattr(error, "retry_after", None) or 0.0
+        if asked > policy.shared_wait:
+            return asked if asked < left else None  # the others are not held back for all of it
+        if self.plan.concurrency == "auto" or asked:
             return 0.0  # there are fewer at once from now on, or all are held back
         return min(min(policy.base, policy.cap) * random.random(), left / 2)
 
@@ -500,7 +502,7 @@ class Engine:
         is_refused = error.status in _REFUSED and not passes
         if not self.is_probed and (is_refused or is_elsewhere):
             return f"the first request failed, and no more were sent: {error}"
-        is_of_all = isinstance(error, AuthenticationError | PaymentRequiredError) and not passes
+        is_of_all = error.status in _REFUSED_FOR_ALL and not passes
         is_permanent = isinstance(error, APIConnectionError) and error.is_permanent
         return str(error) if is_of_all or is_permanent or self.plan.is_used_up(error) else None
 

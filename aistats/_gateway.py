@@ -82,12 +82,17 @@ class Gateway:
         max_connections: int,
         default_headers: Mapping[str, str] | None,
         ssl_context: ssl.SSLContext | None,
-        session: aiohttp.ClientSession | None,
+        session: aiohttp.ClientSession | Callable[[], aiohttp.ClientSession] | None,
         max_response_bytes: int,
     ) -> None:
         # With the first client: asyncio and aiohttp take twice as long as all the rest to load.
-        from ._limits import Limits
-        from ._transport import OWN_SERVERS, Transport
+        try:
+            from ._limits import Limits
+            from ._transport import OWN_SERVERS, Transport
+        except OSError as error:  # aiohttp makes a TLS context as it is imported
+            from ._tls import key_log_fault
+
+            raise ConfigurationError(key_log_fault(error)) from None
 
         key, api_key = [api_key], None  # so that no traceback shows it
         self._authorization = _Secret.of(key.pop())
@@ -100,7 +105,8 @@ class Gateway:
         # By itself: IPython's verbose traceback shows the values in the statement that raised, and
         # those of the environment hold the key.
         url = base_url or os.environ.get("AI_STATS_BASE_URL") or _DEFAULT_BASE_URL
-        self.base_url = _checked_base_url(url)
+        source = "base_url" if base_url else "AI_STATS_BASE_URL in the environment"
+        self.base_url = _checked_base_url(url, source)
         self.is_closed = False
         self.budget = RetryBudget()
         self.limits = Limits(_positive("max_connections", max_connections))
@@ -129,6 +135,7 @@ class Gateway:
             "max_connections": max_connections,
             "default_headers": default_headers,
             "ssl_context": ssl_context,
+            "session": session,
             "max_response_bytes": max_response_bytes,
         }
 
@@ -137,10 +144,19 @@ class Gateway:
         The arguments that make a client like this one, the key among them.
 
         Raises:
-            TypeError: It has a session of its own, which can't be taken elsewhere.
+            TypeError: It has a session or a TLS context of its own, which can't be taken elsewhere.
         """
-        if self._session is not None:
-            raise TypeError("a client with a session of your own can't be pickled or copied")
+        if self._session is not None and not callable(self._session):
+            raise TypeError(
+                "a client with a session of your own can't be pickled or copied; give a function "
+                "that makes one: session=lambda: aiohttp.ClientSession(...), or make the client "
+                "where it is used"
+            )
+        if self._settings["ssl_context"] is not None:
+            raise TypeError(
+                "a client with an ssl_context can't be pickled or copied, since the context can't; "
+                "make the client where it is used, or set SSL_CERT_FILE there"
+            )
         return {"api_key": self._authorization.key, **self._settings}
 
     def call(
@@ -178,10 +194,16 @@ class Gateway:
 
     def masked(self, body: bytes) -> bytes:
         """
-        The *body* of an answer without the key; one that is shorter than any real one is no secret.
+        Return the *body* of an answer without the key.
+
+        A key of fewer than 8 characters is a placeholder, such as "x", that may be part of any
+        word. It is masked where it is a header's or a string's whole value.
         """
         key = self._authorization.key.encode()
-        return body.replace(key, b"***") if len(key) >= _SHORTEST_KEY else body
+        if len(key) >= _SHORTEST_KEY:
+            return body.replace(key, b"***")
+        word = re.escape(key)
+        return re.sub(rb'(?<=Bearer )%b(?![\w.-])|(?<=")%b(?=")' % (word, word), b"***", body)
 
     def check_open(self) -> None:
         """
@@ -258,7 +280,7 @@ class Call:
                 limits.end(
                     ticket,
                     throttled=is_throttle(failure),
-                    retry_after=getattr(failure, "retry_after", None),
+                    retry_after=self.policy.shared_wait_for(failure),
                     is_local=is_local(failure),
                 )
                 this.take_time()
@@ -269,8 +291,9 @@ class Call:
                 failure.exchange = exchange
                 is_stale = _is_stale(failure, this) and tries == len(attempts)
                 if is_stale:
-                    # The server had closed a connection that was kept, just when it was used again.
-                    # That is nobody's failure, so it is tried again at once, and does not count.
+                    # The server closed an idle connection while it was reused. Retry at once, on a
+                    # new connection; this does not count towards `max_retries`.
+                    self.gateway.transport.drop_idle(this.trace.begun)
                     delay: float | None = 0.0 if self.policy.retry_ambiguous else None
                 else:
                     tries += 1
@@ -505,6 +528,7 @@ class _Secret:
             ConfigurationError: There is none, or it can't be a header's value.
         """
         wrong = None if key is None or isinstance(key, str) else type(key).__name__
+        source = "" if key is not None else " of AI_STATS_API_KEY in the environment"
         secret = cls(f"Bearer {key if key is not None else os.environ.get('AI_STATS_API_KEY', '')}")
         key = None  # so that no traceback shows it
         if wrong is not None:
@@ -515,19 +539,21 @@ class _Secret:
             )
         if not re.fullmatch(_KEY, secret.key):
             raise ConfigurationError(
-                "The API key has a line break, a space or another character that can't be in it: "
-                "only ASCII's letters, digits and signs can; nothing was sent."
+                f"The API key{source} has a line break, a space or another character that "
+                "can't be in a key: only ASCII letters, digits and signs can. Nothing was sent."
             )
         return secret
 
 
 def _checked_session(session: Any) -> Any:
     # aiohttp itself is the transport's; what stands in for its session in tests is good, too.
-    if session is not None and (
-        isinstance(session, type) or not hasattr(session, "post") or not hasattr(session, "closed")
-    ):
+    is_session = hasattr(session, "post") and hasattr(session, "closed")
+    if session is not None and not is_session and not callable(session):
         kind = type(session).__name__
-        raise ConfigurationError(f"session must be an aiohttp.ClientSession, or None; not {kind}")
+        raise ConfigurationError(
+            "session must be an aiohttp.ClientSession, a function that returns one, or None; "
+            f"not {kind}"
+        )
     return session
 
 
@@ -542,20 +568,24 @@ def _checked_ssl_context(context: Any) -> Any:
     return context
 
 
-def _checked_base_url(url: str) -> str:
+def _checked_base_url(url: Any, source: str) -> str:
+    # *source* is where it is from, for messages.
+    bare = url.strip() if isinstance(url, str) else ""
     try:
-        parts = urlsplit(url)
-        is_http = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        parts = urlsplit(bare)
+        # An empty label, as in `a..b`, can't be looked up; the host may be an address.
+        host = (parts.hostname or "").encode("idna")
+        is_http = parts.scheme in ("http", "https") and bool(host) and parts.port != 0
         is_bare = parts.username is None and not parts.query and not parts.fragment
-    except (ValueError, AttributeError):  # the latter where it is no string
+    except ValueError:
         is_http = is_bare = False
-    if not is_http:
+    if not is_http or re.search(r"[\s\x00-\x1f\x7f]", bare):
         raise ConfigurationError(
-            f"base_url must be an http or https URL, such as {_DEFAULT_BASE_URL}; not {url!r}"
+            f"{source} must be an http or https URL, such as {_DEFAULT_BASE_URL}; not {url!r}"
         )
     if not is_bare:
-        raise ConfigurationError("base_url must not have a user name, a query or a fragment.")
-    return url.rstrip("/")
+        raise ConfigurationError(f"{source} must not have a user name, a query or a fragment.")
+    return bare.rstrip("/")
 
 
 def _header_faults(path: str, headers: Any) -> list[Fault]:

@@ -16,14 +16,13 @@ import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
 from ._errors import ConfigurationError
 from ._fork import inherit, watch_forks
 
 __all__ = ("Limits", "Pace", "Window", "estimated_tokens")
 
-LONGEST_COOLDOWN: Final = 60.0  # seconds; no `Retry-After` is obeyed for longer
 _FIRST_COOLDOWN = 0.05
 _LAST_COOLDOWN = 0.5
 _AFTER_THROTTLE = 0.8
@@ -157,7 +156,7 @@ class Window:
                 self._cool(now, longest * (0.5 + dice / 2))
             self._refusals += 1
         if retry_after is not None:
-            self._cool(now, min(retry_after, LONGEST_COOLDOWN))
+            self._cool(now, retry_after)
         if ticket > 0:
             self._shrink(ticket, started, in_flight)
 

@@ -9,6 +9,7 @@ import enum
 import re
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
+from urllib.parse import urljoin
 
 import attrs
 
@@ -283,6 +284,7 @@ _ADVICE_BY_STATUS = {
     402: "Add credit to the account.",
     403: "Use a key that is allowed to do this, or another model or region.",
     404: "Check base_url: there is nothing at this address.",
+    407: "Check the user name and the password of the proxy in HTTP_PROXY or HTTPS_PROXY.",
     409: "Try again when it is ready.",
     413: "Send less: the gateway takes at most 16 MiB of JSON, a proxy may take less.",
     422: "Mend the request; trying it again as it is won't help.",
@@ -292,18 +294,29 @@ _ADVICE_BY_STATUS = {
 
 def _advice(status: int, report: ErrorReport, exchange: Exchange) -> str:
     if 300 <= status < 400:
-        location = exchange.headers.get("location", "nowhere")
-        base_url = location.removesuffix("/chat/completions")
-        return (
-            f"It redirects to {location}. Redirects are not followed, since the key and the prompt "
-            f"would go with them: if that is the gateway, set base_url to {base_url}."
-        )
+        return _advice_on_redirect(exchange)
     if status == 401 and report.message == "db_error":
         return "The gateway's key store was down: try again."
     if status == 404 and exchange.request is not None:
         return f"Check base_url: there is nothing at {exchange.request.url}."
     by_code = _ADVICE_BY_CODE.get(report.code or "")
     return by_code or _ADVICE_BY_STATUS.get(status) or ("Try again later." if status >= 500 else "")
+
+
+def _advice_on_redirect(exchange: Exchange) -> str:
+    location = exchange.headers.get("location")
+    if location is None:
+        return "It redirects to nowhere: check that base_url leads to the gateway's API."
+    if exchange.request is not None:  # it may be relative
+        location = urljoin(exchange.request.url, location)
+    kept = "Redirects are not followed, since the key and the prompt would go with them"
+    address = location.partition("?")[0].rstrip("/")
+    if not address.endswith("/chat/completions"):
+        return f"It redirects to {location}, which is not the gateway's API. {kept}."
+    base_url = address.removesuffix("/chat/completions")
+    return (
+        f"It redirects to {location}. {kept}: if that is the gateway, set base_url to {base_url}."
+    )
 
 
 # --- streams ---

@@ -109,6 +109,11 @@ class RetryPolicy:
     """That limit's own limit, in seconds."""
     longest_wait: float = attrs.field(default=60.0, validator=_not_negative)
     """A `Retry-After` beyond this, in seconds, is not waited for: the error is raised at once."""
+    shared_wait: float = attrs.field(default=60.0, validator=_not_negative)
+    """
+    For how many seconds, at most, a `Retry-After` also holds back the client's other calls. At 0 it
+    delays only the call that got it.
+    """
     statuses: frozenset[int] = attrs.field(
         default=_RETRIED_STATUSES, converter=_as_statuses, repr=_in_ranges
     )
@@ -139,6 +144,14 @@ class RetryPolicy:
         if asked is None:
             return dice * min(self.cap, self.base * 2.0 ** min(attempt - 1, 60))
         return asked if asked <= self.longest_wait else None
+
+    def shared_wait_for(self, error: AIStatsError) -> float | None:
+        """
+        Return for how many seconds *error* holds back the client's other calls; `None` if it does
+        not.
+        """
+        asked = error.retry_after if isinstance(error, APIStatusError) else None
+        return min(asked, self.shared_wait) or None if asked else None
 
     def _is_retried(self, error: AIStatsError) -> bool:
         if self.retry_if is not None and (decision := self.retry_if(error)) is not None:

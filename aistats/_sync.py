@@ -6,7 +6,7 @@ calls here.
 from __future__ import annotations
 
 import functools
-from collections.abc import AsyncIterable, Iterable, Mapping
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -53,9 +53,10 @@ class Client:
         default_headers: Headers for each request, on top of the client's own.
         ssl_context: What certificates are trusted; by default what the system or `SSL_CERT_FILE`
             says.
-        session: Your own `aiohttp.ClientSession`, which the client uses and does not close. It
-            belongs to the loop it was made in, so one that was not made in this client's loop
-            raises `ConfigurationError` when it is used.
+        session: A function that returns a new `aiohttp.ClientSession`, such as
+            `lambda: aiohttp.ClientSession(trust_env=True)`. It is called on the client's loop, and
+            the client closes what it returns. A session that exists already belongs to another
+            loop, so its use raises `ConfigurationError`.
         max_response_bytes: The longest answer, or event of a stream, that is read, in bytes.
 
     Raises:
@@ -72,7 +73,7 @@ class Client:
         max_connections: int = 100,
         default_headers: Mapping[str, str] | None = None,
         ssl_context: ssl.SSLContext | None = None,
-        session: aiohttp.ClientSession | None = None,
+        session: aiohttp.ClientSession | Callable[[], aiohttp.ClientSession] | None = None,
         max_response_bytes: int = MAX_RESPONSE_BYTES,
     ) -> None:
         # With the first client: it takes long to load, as what `Gateway` loads.

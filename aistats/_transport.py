@@ -19,7 +19,6 @@ import math
 import os
 import ssl
 import time
-import urllib.request
 import weakref
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from typing import Any, TypeVar
@@ -35,9 +34,12 @@ from ._errors import ConfigurationError
 from ._exchange import Trace
 from ._failures import given_up, translated
 from ._fork import inherit, watch_forks
+from ._patches import is_patched, is_untouched
+from ._proxy import environment_proxy
 from ._reading import Response
 from ._sending import SMALL, Request, Upload
 from ._timeout import Timeout
+from ._tls import context_of_environment
 
 __all__ = ("OWN_SERVERS", "Transport")
 
@@ -67,7 +69,7 @@ class Transport:
         *,
         max_connections: int,
         ssl_context: ssl.SSLContext | None,
-        session: aiohttp.ClientSession | None,
+        session: aiohttp.ClientSession | Callable[[], aiohttp.ClientSession] | None,
     ) -> None:
         self._url = URL(url)
         self._addresses: dict[str, URL] = {}
@@ -137,7 +139,8 @@ class Transport:
                 trace.is_sent = not isinstance(
                     error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError
                 )
-            failure = translated(error, whom, timeout, trace.phase)
+            is_own = self._session is None
+            failure = translated(error, whom, timeout, trace.phase, is_own=is_own)
         # Out of the handler, so that aiohttp's error is not this one's context.
         try:
             raise failure
@@ -224,12 +227,13 @@ class Transport:
         loop = asyncio.get_running_loop()
         self._pools = {other: kept for other, kept in self._pools.items() if not other.is_closed()}
         deadlines = Deadlines(loop)
-        if self._session is not None:
+        if self._session is not None and not callable(self._session):
             pool = self._pools[loop] = _Pool(self._session, deadlines)
             return pool
-        proxy = _environment_proxy(self._url)
+        is_proxied = self._session is None and self._url.authority not in OWN_SERVERS
+        proxy = environment_proxy(self._url) if is_proxied else None
         lock = asyncio.Lock()
-        life = _session_life(self._max_connections, self._ssl_context, deadlines, lock)
+        life = _session_life(self._session or self._own_session, deadlines, lock)
         # The generator's first step does not wait for anything, so no other task can get here
         # meanwhile.
         session = await life.__anext__()
@@ -238,6 +242,24 @@ class Transport:
         finalizer.atexit = False
         self._pools[loop] = pool
         return pool
+
+    def _own_session(self) -> aiohttp.ClientSession:
+        context = self._ssl_context
+        if context is None and self._url.scheme == "https":
+            context = context_of_environment()
+        return aiohttp.ClientSession(
+            connector=Connector(self._max_connections, context), cookie_jar=aiohttp.DummyCookieJar()
+        )
+
+    def drop_idle(self, before: float) -> None:
+        """
+        Close the connections of this loop that have been idle since *before*, by `time.monotonic`.
+
+        Where one of them was closed by the server, the others of its age mostly were, too.
+        """
+        pool = self._pools.get(asyncio.get_running_loop())
+        if pool is not None and isinstance(pool.session.connector, Connector):
+            pool.session.connector.drop_idle(before)
 
 
 def _running_loop() -> asyncio.AbstractEventLoop:
@@ -260,8 +282,13 @@ class _Pool:
     deadlines: Deadlines
     """Of what is under way."""
     life: AsyncGenerator[aiohttp.ClientSession, None] | None = None
-    """`None` for a session of the user's."""
+    """Closes the session; `None` for a session that the user closes."""
     proxy: URL | None = None
+    is_plain: bool = attrs.field(init=False)
+    """Whether the session is as the transport made it, and aiohttp's version is known."""
+
+    def __attrs_post_init__(self) -> None:
+        self.is_plain = _KNOWS_AIOHTTP and is_untouched(self.session)
 
     async def answer(
         self,
@@ -298,7 +325,7 @@ class _Pool:
         timeout: Timeout,
         deadline: Deadline,
     ) -> aiohttp.ClientResponse:
-        if self.life is None or not _KNOWS_AIOHTTP:
+        if not self.is_plain or is_patched():
             return await self.session.post(
                 url,
                 data=body if len(body) <= SMALL else Upload(body, deadline),
@@ -347,13 +374,17 @@ class _Pool:
 
 
 async def _session_life(
-    max_connections: int,
-    ssl_context: ssl.SSLContext | None,
-    deadlines: Deadlines,
-    lock: asyncio.Lock,
+    make: Callable[[], aiohttp.ClientSession], deadlines: Deadlines, lock: asyncio.Lock
 ) -> AsyncGenerator[aiohttp.ClientSession, None]:
-    connector = Connector(max_connections, ssl_context)
-    session = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
+    made: Any = make()
+    if not hasattr(made, "post") or not hasattr(made, "closed"):
+        if asyncio.iscoroutine(made):
+            made.close()
+        raise ConfigurationError(
+            "session must be an aiohttp.ClientSession, or a plain function that returns one; it "
+            f"returned {type(made).__name__}"
+        )
+    session: aiohttp.ClientSession = made
     try:
         yield session
     finally:
@@ -399,22 +430,6 @@ def _end(
 
     if not session.closed:
         loop.create_task(_close_session(session, *rest)).add_done_callback(finish)
-
-
-def _environment_proxy(url: URL) -> URL | None:
-    # Not aiohttp's trust_env: it looks again for each request, in a thread, and lets .netrc fight
-    # the key.
-    host = url.host or ""
-    if url.authority in OWN_SERVERS or urllib.request.proxy_bypass(host):
-        return None
-    proxies = urllib.request.getproxies()
-    proxy = proxies.get(url.scheme) or proxies.get("all")
-    if proxy is not None and not proxy.startswith(("http://", "https://")):
-        raise ConfigurationError(
-            "The proxy of the environment is not an http or https proxy, the only kinds that are "
-            "spoken here. Set HTTP_PROXY, HTTPS_PROXY or ALL_PROXY to one, or NO_PROXY."
-        )
-    return None if proxy is None else URL(proxy)
 
 
 @functools.lru_cache(maxsize=16)

@@ -1281,8 +1281,7 @@ async def test_bad_base_url(connect: Connect, base_url: str) -> None:
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        ({"session": "x"}, "session must be an aiohttp.ClientSession, or None; not str"),
-        ({"session": aiohttp.ClientSession}, "session must be an aiohttp.ClientSession"),
+        ({"session": "x"}, "session must be an aiohttp.ClientSession, a function .*; not str"),
         ({"ssl_context": False}, "not False. Certificates are always checked; .* give a context"),
         ({"ssl_context": True}, "ssl_context must be an ssl.SSLContext"),
         ({"ssl_context": "ca.pem"}, "ssl_context must be an ssl.SSLContext"),

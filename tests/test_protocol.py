@@ -327,6 +327,33 @@ def test_how_long_to_wait():
     assert str(error).endswith("try again later. It asks to be left alone for 100 s.")
 
 
+@pytest.mark.parametrize(
+    ("status", "location", "expected"),
+    [
+        (308, "/v2/chat/completions", "set base_url to http://gateway.example/v2."),
+        (
+            307,
+            "//other.example/v1/chat/completions?a=b",
+            "set base_url to http://other.example/v1.",
+        ),
+        (
+            302,
+            "/login?next=/v1",
+            "http://gateway.example/login?next=/v1, which is not the gateway's",
+        ),
+        (304, None, "It redirects to nowhere"),
+    ],
+)
+def test_redirects(status: int, location: str | None, expected: str):
+    """
+    A redirect says where it leads, and names a base URL only where that is the gateway's API.
+    """
+    exchange = answered(status) if location is None else answered(status, location=location)
+    exchange.request = SentRequest("POST", "http://gateway.example/v1/chat/completions", {}, b"")
+
+    assert expected in str(status_error_from(b"", exchange))
+
+
 def test_nothing_at_an_address():
     """
     A 404 says what was asked for.

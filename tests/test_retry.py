@@ -22,6 +22,7 @@ from aistats import (
     ConfigurationError,
     Fault,
     Headers,
+    RateLimitError,
     RequestValidationError,
     RetryPolicy,
     StreamError,
@@ -558,3 +559,27 @@ def test_the_usual_budget():
     budget = RetryBudget()
 
     assert sum(budget.take() for _ in range(200)) == 100
+
+
+@pytest.mark.parametrize(
+    ("policy", "asked", "expected"),
+    [
+        (RetryPolicy(), 3.0, 3.0),
+        (RetryPolicy(), 1e9, 60.0),
+        (RetryPolicy(shared_wait=5), 30.0, 5.0),
+        (RetryPolicy(shared_wait=0), 30.0, None),
+        (RetryPolicy(), 0.0, None),
+        (RetryPolicy(), None, None),
+    ],
+)
+def test_how_long_a_retry_after_holds_back_others(
+    policy: RetryPolicy, asked: float | None, expected: float | None
+):
+    """
+    A `Retry-After` holds back the client's other calls for at most `shared_wait`; 0 is not at all.
+    """
+    error = RateLimitError("slow down")
+    error.retry_after = asked
+
+    assert policy.shared_wait_for(error) == expected
+    assert policy.shared_wait_for(APIConnectionError("lost")) is None

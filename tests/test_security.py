@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import pickle
 import select
 import socket
 import ssl
@@ -661,3 +662,26 @@ async def test_a_header_of_any_bytes(connect: Connect, raw_server: RawServer, as
 
     told = f"{caught.value} {caught.value.request_id} {dict(caught.value.headers)}"
     assert "br\xfccke" in told.encode().decode()
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ('{"error": "Bearer x"}', '{"error": "Bearer ***"}'),
+        ('{"error": {"message": "no", "key": "x"}}', '{"error": {"message": "no", "key": "***"}}'),
+        ('{"error": "an example, x-ray, xx"}', '{"error": "an example, x-ray, xx"}'),
+    ],
+)
+def test_short_keys_are_masked_where_they_are_a_whole_value(body: str, expected: str) -> None:
+    """A placeholder key, which may be part of a word, is masked where it is a whole value."""
+    with aistats.Client("x", "http://127.0.0.1:1") as client:
+        assert client._gateway.masked(body.encode()) == expected.encode()
+
+
+def test_what_can_t_be_pickled_says_what_to_do(trusting: ssl.SSLContext) -> None:
+    """A client with a TLS context or a session that exists says why it can't be pickled."""
+    with (
+        aistats.Client(KEY, "https://a.example", ssl_context=trusting) as client,
+        pytest.raises(TypeError, match="ssl_context can't be pickled"),
+    ):
+        pickle.dumps(client)
