@@ -16,8 +16,6 @@ from typing import Final
 
 __all__ = ("check_descriptors", "local_limit", "open_file_limit_reached")
 
-_DESCRIPTORS_OF_A_LOOP: Final = 3  # a selector and a pair of sockets
-
 _FILES: Final = "Raise the limit (`ulimit -n`), close what is open, or lower max_connections."
 _MEMORY: Final = "Lower max_connections, or give the machine more memory."
 _THREADS: Final = "Raise the limit (`ulimit -u`, or that of the container), or end other threads."
@@ -68,9 +66,9 @@ def _errno_of(error: OSError) -> int | None:
     return cause.errno
 
 
-def check_descriptors(count: int = _DESCRIPTORS_OF_A_LOOP) -> None:
+def check_descriptors() -> None:
     """
-    Return if this process can open *count* more files; by default those of an event loop.
+    Return if this process can open three more files: those of an event loop.
 
     asyncio leaves a loop half made where it can't open them, which prints tracebacks as the loop is
     collected.
@@ -79,18 +77,21 @@ def check_descriptors(count: int = _DESCRIPTORS_OF_A_LOOP) -> None:
         OSError: It can't.
     """
     with contextlib.ExitStack() as opened:
-        for _ in range(count):
-            opened.enter_context(open(os.devnull, "rb"))  # noqa: PTH123  # the fastest way
+        # A pipe needs no path, which a program may not be allowed to open.
+        reader, writer = os.pipe()
+        for descriptor in (reader, writer):
+            opened.callback(os.close, descriptor)
+        opened.callback(os.close, os.dup(reader))
 
 
 def open_file_limit_reached() -> OSError | None:
     """
-    Return the error of opening another file; `None` if that works.
+    Return the error of opening more files; `None` if that works.
 
     The system's look-up of a host reports one that it can't open as an unknown host.
     """
     try:
-        check_descriptors(1)
+        check_descriptors()
     except OSError as error:
         return error.with_traceback(None)
     return None
