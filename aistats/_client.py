@@ -4,7 +4,6 @@ The asynchronous client.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from ._options import CallOptions, RunOptions
 from ._params import ChatCompletionsParams
 from ._retry import RetryPolicy
 from ._stream import AsyncStream
+from ._styles import wrong_style
 from ._timeout import Timeout
 
 if TYPE_CHECKING:
@@ -95,7 +95,8 @@ class AsyncClient:
 
     def __reduce__(self) -> tuple[Any, ...]:
         # It pickles by its settings, the key among them, so that a pool of processes can use it.
-        return functools.partial(type(self), **self._gateway.settings()), ()
+        state = {name: value for name, value in vars(self).items() if name != "_gateway"}
+        return _remade, (type(self), self._gateway.settings()), state
 
     @property
     def base_url(self) -> str:
@@ -195,6 +196,20 @@ class AsyncClient:
         self._gateway.is_closed = True
         await self._gateway.transport.aclose()
 
+    if not TYPE_CHECKING:
+        __enter__ = __exit__ = wrong_style(
+            "AsyncClient needs `async with`; for plain `with` use Client"
+        )
+
+        def close(self) -> None:
+            """
+            Raise an error that names `aclose()`.
+
+            Raises:
+                TypeError: Always.
+            """
+            raise TypeError("AsyncClient is closed by `await client.aclose()`; Client has close()")
+
     async def __aenter__(self) -> Self:
         return self
 
@@ -205,3 +220,10 @@ class AsyncClient:
         traceback: TracebackType | None,
     ) -> None:
         await self.aclose()
+
+
+def _remade(kind: type[AsyncClient], settings: dict[str, Any]) -> AsyncClient:
+    # Not by `kind(...)`: a subclass may have an `__init__` with other arguments.
+    client = kind.__new__(kind)
+    AsyncClient.__init__(client, **settings)
+    return client

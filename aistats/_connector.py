@@ -12,7 +12,6 @@ import os
 import socket
 import ssl
 import threading
-import time
 import types
 import weakref
 from concurrent.futures import Future
@@ -24,6 +23,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.connector import Connection
 from aiohttp.helpers import ceil_timeout
 
+from ._clock import monotonic
 from ._exchange import Trace
 from ._local_limits import open_file_limit_reached
 
@@ -81,7 +81,7 @@ class Connector(aiohttp.TCPConnector):
 
     def drop_idle(self, before: float) -> None:
         """
-        Close the connections that have been idle since *before*, by `time.monotonic`.
+        Close the connections that have been idle since *before*, by `monotonic`.
         """
         # `_conns` as aiohttp 3.14 has it: for each host, pairs of a connection and when it became
         # idle.
@@ -188,25 +188,25 @@ class _Notes(aiohttp.tracing.Trace):
         """
         It waits for a free connection.
         """
-        SENDING.get().queue_start = time.monotonic()
+        SENDING.get().queue_start = monotonic()
 
     async def send_connection_queued_end(self) -> None:
         """
         It has one.
         """
-        SENDING.get().queue_end = time.monotonic()
+        SENDING.get().queue_end = monotonic()
 
     async def send_connection_create_start(self) -> None:
         """
         It connects.
         """
-        SENDING.get().connect_start = time.monotonic()
+        SENDING.get().connect_start = monotonic()
 
     async def send_connection_create_end(self) -> None:
         """
         It is connected.
         """
-        SENDING.get().connect_end = time.monotonic()
+        SENDING.get().connect_end = monotonic()
 
     async def send_connection_reuseconn(self) -> None:
         """

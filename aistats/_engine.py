@@ -21,7 +21,6 @@ import math
 import os
 import random
 import threading
-import time
 from collections import OrderedDict, deque
 from decimal import Decimal
 
@@ -29,6 +28,7 @@ import anyio.to_thread
 import attrs
 
 from ._checkpoint import Checkpoint
+from ._clock import monotonic
 from ._errors import (
     AIStatsError,
     APIConnectionError,
@@ -44,6 +44,7 @@ from ._models import ChatCompletionsResponse
 from ._outcome import Outcome, Progress, Statistics
 from ._retry import is_local, is_throttle
 from ._rows import Item, Plan
+from ._transport import running_loop
 
 __all__ = ("Engine",)
 
@@ -85,7 +86,7 @@ class Engine:
         self.kept: list[Outcome] = []
         self.unstarted: list[Item] = []
         self.ready: deque[Outcome] = deque()
-        self.loop = asyncio.get_running_loop()
+        self.loop = running_loop()
         self.thread = threading.get_ident()
         self.has_outcome = asyncio.Event()
         self.has_room = self.has_outcome if is_shared else asyncio.Event()
@@ -321,7 +322,7 @@ class Engine:
             item = self._pending[0]
             seconds = self._limits.cooldown
             if self._pace is not None:
-                seconds = max(seconds, self._pace.wait(time.monotonic(), item.estimate))
+                seconds = max(seconds, self._pace.wait(monotonic(), item.estimate))
             if item.throttle is not None and self._left(item) <= seconds:
                 self._pending.popleft()
                 self._failed(item, item.throttle)
@@ -330,7 +331,7 @@ class Engine:
                 return None
             else:
                 if self._pace is not None:
-                    self._pace.take(time.monotonic(), item.estimate)
+                    self._pace.take(monotonic(), item.estimate)
                 self._pending.popleft()
                 self._tell_of_room()
                 return item
@@ -362,7 +363,7 @@ class Engine:
     def _left(self, item: Item) -> float:
         # Of the time that the call may take, from when it was first sent.
         total = self.plan.call.timeout.total
-        return math.inf if total is None else total - (time.monotonic() - item.begun)
+        return math.inf if total is None else total - (monotonic() - item.begun)
 
     async def _work(self, item: Item) -> None:
         task = asyncio.current_task()
@@ -394,7 +395,7 @@ class Engine:
         # `None` if that was too fast: then the item waits for another turn.
         call = self.plan.call.with_body(item.body)
         if item.throttle is None:
-            item.begun = time.monotonic()
+            item.begun = monotonic()
         else:
             item.earlier += item.throttle.attempts
             item.throttle = None
@@ -407,7 +408,7 @@ class Engine:
             self._correct_pace(item, error.attempts)
             if is_local(error):
                 self._warn_of_local_limit(error)
-                if not self.is_probed and time.monotonic() - item.begun > _LONGEST_START:
+                if not self.is_probed and monotonic() - item.begun > _LONGEST_START:
                     raise
             elif is_throttle(error):
                 self.statistics.throttled += 1
@@ -459,7 +460,7 @@ class Engine:
         if self._pace is None:
             return
         for _ in attempts[1:]:
-            self._pace.take(time.monotonic())
+            self._pace.take(monotonic())
         if used is not None:
             self._pace.correct(item.estimate, used)
 
@@ -526,7 +527,7 @@ class Engine:
         else:
             attempts, timing = item.earlier, Timing()
         if item.earlier or item.throttle is not None:
-            timing = attrs.evolve(timing, total=time.monotonic() - item.begun)
+            timing = attrs.evolve(timing, total=monotonic() - item.begun)
         noted: set[str | None] = set()
         for each in (item, *item.followers):
             outcome = Outcome(

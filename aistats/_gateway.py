@@ -12,7 +12,6 @@ import logging
 import os
 import random
 import re
-import time
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -20,6 +19,7 @@ from urllib.parse import urlencode, urlsplit
 
 import attrs
 
+from ._clock import monotonic
 from ._errors import (
     AIStatsError,
     APIConnectionError,
@@ -265,7 +265,7 @@ class Call:
         return None
 
     async def _with_retries(self, attempt: Callable[[_Attempt], Awaitable[T]]) -> T:
-        begun = now = time.monotonic()
+        begun = now = monotonic()
         exchange = Exchange()
         limits = self.gateway.limits
         tries = 0
@@ -306,7 +306,7 @@ class Call:
                 limits.end(ticket)
                 raise
             else:
-                limits.end(ticket, latency=time.monotonic() - this.trace.begun)
+                limits.end(ticket, latency=monotonic() - this.trace.begun)
                 exchange.attempts += _answered(exchange.status)
                 self.gateway.budget.give_back()
                 return result
@@ -317,7 +317,7 @@ class Call:
             except ConfigurationError as closed:
                 closed.exchange = exchange
                 raise
-            now = time.monotonic()
+            now = monotonic()
 
     async def _place(self, this: _Attempt) -> int:
         # There are as many requests under way as the gateway takes, or it wants to be left alone.
@@ -333,7 +333,7 @@ class Call:
                 phase = f"it was held back by a Retry-After, {left:.3g} s more (see client.limits)"
             host = self.gateway.transport.host
             raise out_of_time("total", self.timeout.total, host, phase) from None
-        trace.begun = trace.queue_end = time.monotonic()
+        trace.begun = trace.queue_end = monotonic()
         return ticket
 
     async def _whole_once(self, this: _Attempt) -> ChatCompletionsResponse:
@@ -422,7 +422,7 @@ class Call:
 
     def _has_time(self, begun: float, delay: float) -> bool:
         total = self.timeout.total
-        return total is None or time.monotonic() - begun + delay < total
+        return total is None or monotonic() - begun + delay < total
 
     def _sent_request(self) -> SentRequest:
         own = {"Authorization": "***"}
@@ -459,7 +459,7 @@ class _Attempt:
         """
         Note how long everything took until now.
         """
-        self.exchange.timing = self.trace.timing(self.begun, time.monotonic())
+        self.exchange.timing = self.trace.timing(self.begun, monotonic())
 
 
 @functools.lru_cache(maxsize=16)
@@ -470,9 +470,9 @@ def _answered(status: int | None) -> tuple[Attempt]:
 
 async def _receive_first_event(response: Response, decoder: StreamDecoder, limit: int) -> None:
     received = 0
-    begun = time.monotonic()
+    begun = monotonic()
     while not decoder.has_event:
-        data = await response.receive(silence=time.monotonic() - begun if received else 0.0)
+        data = await response.receive(silence=monotonic() - begun if received else 0.0)
         decoder.receive_data(data)
         if not data or decoder.has_event:
             return

@@ -13,11 +13,11 @@ import asyncio
 import math
 import random
 import threading
-import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from typing import Any
 
+from ._clock import monotonic
 from ._errors import ConfigurationError
 from ._fork import inherit, watch_forks
 
@@ -267,7 +267,7 @@ class Limits:
         self,
         most: int,
         *,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = monotonic,
         dice: Callable[[], float] = random.random,
     ) -> None:
         self._clock = clock

@@ -15,6 +15,7 @@ import weakref
 from collections.abc import Callable, Coroutine
 from typing import Any, Generic, TypeVar
 
+from ._clock import monotonic
 from ._errors import ConfigurationError, at_local_limit
 from ._fork import inherit, watch_forks
 from ._local_limits import check_descriptors, local_limit
@@ -204,8 +205,10 @@ def _start_loop() -> tuple[threading.Thread, asyncio.AbstractEventLoop, asyncio.
 
 def _run_loop(started: concurrent.futures.Future[_Started]) -> None:
     async def until_stopped() -> None:
-        stopped = asyncio.Event()
-        started.set_result((asyncio.get_running_loop(), stopped))
+        loop, stopped = asyncio.get_running_loop(), asyncio.Event()
+        with contextlib.suppress(AttributeError):  # uvloop has a clock of its own
+            loop.time = monotonic  # type: ignore[method-assign]
+        started.set_result((loop, stopped))
         await stopped.wait()
 
     try:

@@ -15,7 +15,6 @@ import functools
 import importlib
 import operator
 import threading
-import time
 import weakref
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator, Mapping
@@ -24,12 +23,14 @@ from typing import TYPE_CHECKING, Any, Self
 
 import attrs
 
+from ._clock import monotonic
 from ._engine import Engine
 from ._errors import ConfigurationError
 from ._models import Usage, tokens_as_shown
 from ._outcome import COLUMNS, TICK, Latency, Outcome, Progress, Statistics, as_shown
 from ._progress import Display, display_for, in_notebook
 from ._rows import Item, Plan, Row, Rows, Source
+from ._styles import wrong_style
 
 if TYPE_CHECKING:
     from ._stream import Run as RunStep
@@ -290,6 +291,9 @@ class AsyncRun(_AnyRun):
     def __await__(self) -> Generator[Any, None, Self]:
         return self._all().__await__()
 
+    if not TYPE_CHECKING:
+        __iter__ = wrong_style("AsyncRun is read with `async for`; for plain `for` use Client")
+
     def __aiter__(self) -> AsyncIterator[Outcome]:
         return _AsyncOutcomes(functools.partial(self._begin, is_ordered=True, keep=False))
 
@@ -379,8 +383,8 @@ async def _feed(engine: Engine, plan: Plan, source: Source) -> None:
                 engine.has_room.clear()
                 await engine.has_room.wait()
                 continue
-            end = time.monotonic() + _LONGEST_PULL
-            while engine.room() and time.monotonic() < end:
+            end = monotonic() + _LONGEST_PULL
+            while engine.room() and monotonic() < end:
                 if source.is_async:
                     engine.is_pulling = True
                     pulled = await source.apull()
@@ -520,7 +524,7 @@ class Run(_AnyRun):
                 if outcomes:
                     yield outcomes
                 try:
-                    end = time.monotonic() + _LONGEST_PULL
+                    end = monotonic() + _LONGEST_PULL
                     while room > 0 and not is_last:
                         pulled = self._source.pull()
                         if pulled is None:
@@ -531,7 +535,7 @@ class Run(_AnyRun):
                             engine.submit_soon(items)
                             position += 1
                             room -= 1
-                        if time.monotonic() > end:
+                        if monotonic() > end:
                             break
                 except Exception as raised:  # the caller's iterator did: finish what is under way
                     is_last, error = True, raised

@@ -7,7 +7,6 @@ from __future__ import annotations
 import bisect
 import itertools
 import math
-import time
 from collections import deque
 from collections.abc import Sequence
 from decimal import Decimal
@@ -15,6 +14,7 @@ from typing import Any, Final
 
 import attrs
 
+from ._clock import monotonic
 from ._display import LISTED_ROWS, Rows
 from ._errors import AIStatsError
 from ._exchange import Attempt, Timing
@@ -190,7 +190,7 @@ class Statistics:
     """
 
     def __init__(self) -> None:
-        self.begun = time.monotonic()
+        self.begun = monotonic()
         self.done = self.failed = self.cached = self.throttled = 0
         self.cost = Decimal(0)
         """In US dollars, of the answers that had a price."""
@@ -274,7 +274,7 @@ class Statistics:
         """
         The numbers now, as a user reads them.
         """
-        now = time.monotonic()
+        now = monotonic()
         then, done, tokens = self._lately[0]
         seconds = max(now - then, 1e-6)
         rate = (self.done - done) / seconds

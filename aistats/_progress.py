@@ -16,11 +16,11 @@ import importlib
 import logging
 import os
 import sys
-import time
 import weakref
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ._clock import monotonic
 from ._display import progress_figures, progress_html
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ class _Paced:
         self,
         show: Callable[[Progress], object],
         close: Callable[[], object] = lambda: None,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = monotonic,
     ) -> None:
         self._show = show
         self._close = close
@@ -201,7 +201,7 @@ class LiveHTML:
         The seconds to let pass before it may be shown again. What arrives meanwhile is read after
         them at once, so it costs a stream nothing.
         """
-        return max(0.0, self._next - time.monotonic())
+        return max(0.0, self._next - monotonic())
 
     def show(self) -> None:
         """
@@ -215,7 +215,7 @@ class LiveHTML:
         """
         self._cell.put(html, text)
         pause = max(1 / _STREAMS_PER_SECOND, len(html) / _CHARACTERS_PER_SECOND)
-        self._next = time.monotonic() + pause
+        self._next = monotonic() + pause
 
 
 # --- on a terminal ---

@@ -34,7 +34,7 @@ def environment_proxy(url: URL) -> URL | None:
         ConfigurationError: The proxy's address can't be used.
     """
     proxies = urllib.request.getproxies()
-    address = proxies.get(url.scheme) or proxies.get("all")
+    address = (proxies.get(url.scheme) or proxies.get("all") or "").strip()
     if not address:
         return None
     if "no" in proxies:
@@ -43,15 +43,16 @@ def environment_proxy(url: URL) -> URL | None:
     elif urllib.request.proxy_bypass(url.host or ""):  # the system's own list
         return None
     variable = f"{url.scheme.upper() if proxies.get(url.scheme) else 'ALL'}_PROXY"
-    if "://" not in address:
+    scheme, is_given, rest = address.rpartition("://")
+    if not is_given:
+        bare = _without_user(rest.lstrip("/"))
         raise ConfigurationError(
-            f"{variable} has no scheme: write http://{_without_user(address)} in place of "
-            f"{_without_user(address)}."
+            f"{variable} has no scheme: write http://{bare} in place of {_without_user(address)}."
         )
-    if not address.startswith(("http://", "https://")):
+    if scheme.lower() not in ("http", "https"):
         raise ConfigurationError(
-            f"{variable} names a {address.partition(':')[0]} proxy; only http and https proxies "
-            "are supported. Set it to one, or set NO_PROXY."
+            f"{variable} names a {scheme} proxy; only http and https proxies are supported. Set it "
+            "to one, or set NO_PROXY."
         )
     try:
         proxy = URL(address)
@@ -82,19 +83,20 @@ def is_bypassed(url: URL, no_proxy: str) -> bool:
 
 
 def _is_listed(host: str, port: int | None, entries: Iterable[str]) -> bool:
-    address = _address(host)
+    addresses = _addresses(host)
     for entry in entries:
         if entry == "*":
             return True
         name, wanted = _split(entry.lower())
         if wanted is not None and wanted != port:
             continue
-        if address is not None:
+        if addresses:
             try:
-                if address in ipaddress.ip_network(name, strict=False):
-                    return True
-            except (ValueError, TypeError):
+                network = ipaddress.ip_network(name.rstrip("."), strict=False)
+            except ValueError:
                 continue  # a host name; an address has no subdomains
+            if any(address in network for address in addresses):
+                return True
         elif (name := _normal(name)) and (host == name or host.endswith(f".{name}")):
             return True
     return False
@@ -102,8 +104,8 @@ def _is_listed(host: str, port: int | None, entries: Iterable[str]) -> bool:
 
 def _split(entry: str) -> tuple[str, int | None]:
     # `[::1]:8080`, `[::1]`, `::1`, `10.0.0.0/8`, `host:8080`, `host`
-    if match := re.fullmatch(r"\[(.*)\](?::(\d+))?", entry):
-        return match[1], int(match[2]) if match[2] else None
+    if match := re.fullmatch(r"\[(.*)\](/\d+)?(?::(\d+))?", entry):
+        return match[1] + (match[2] or ""), int(match[3]) if match[3] else None
     if match := re.fullmatch(r"([^:]*):(\d+)", entry):
         return match[1], int(match[2])
     return entry, None
@@ -117,10 +119,11 @@ def _normal(host: str) -> str:
         return name
 
 
-def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+def _addresses(host: str) -> list[ipaddress.IPv4Address | ipaddress.IPv6Address]:
+    # An IPv4 address in an IPv6 one is both. A host name is none.
     try:
         address = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:
-        return None
+        return []
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return mapped or address
+    return [address] if mapped is None else [address, mapped]

@@ -19,11 +19,13 @@ from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
 import attrs
 
+from ._clock import monotonic
 from ._errors import AIStatsError, APIConnectionError, StreamError, as_html
 from ._exchange import Attempt, Exchange, Headers, Timing
 from ._models import ChatCompletionChunk, ChatCompletionsResponse, as_shown
 from ._protocol import NEED_DATA, Need, StreamDecoder
 from ._sse import Event
+from ._styles import wrong_style
 
 __all__ = ("AsyncStream", "OpenedStream", "Opening", "Receiver", "Run", "Stream")
 
@@ -211,7 +213,7 @@ class _AnyStream:
         if not self._reader.acquire(blocking=False):
             raise StreamError("The stream is being read already; only one reader at a time can.")
         self._next_plain = _nothing
-        self._uncounted_since = time.monotonic()
+        self._uncounted_since = monotonic()
         try:
             if self._opened is None and self._state is _State.NEW:
                 self._opened = yield functools.partial(self._open_stream, self._opening)
@@ -264,7 +266,7 @@ class _AnyStream:
                 raise failure from None
         else:
             decoder.receive_data(data)
-            now = time.monotonic()
+            now = monotonic()
             self._silence = (
                 0.0 if decoder.has_event else self._silence + now - self._uncounted_since
             )
@@ -341,6 +343,12 @@ class AsyncStream(_AnyStream):
     """
 
     _how_to_show = "await stream.show()"
+
+    if not TYPE_CHECKING:
+        __iter__ = wrong_style("AsyncStream is read with `async for`; for plain `for` use Client")
+        __enter__ = __exit__ = wrong_style(
+            "AsyncStream needs `async with`; for plain `with` use Client"
+        )
 
     def __aiter__(self) -> Self:
         return self
@@ -450,6 +458,12 @@ class Stream(_AnyStream):
     def __init__(self, open_stream: OpenStream, run: Run) -> None:
         super().__init__(open_stream)
         self._run = run
+
+    if not TYPE_CHECKING:
+        # There is no `__aiter__`: frameworks would take the stream for an asynchronous one.
+        __aenter__ = __aexit__ = wrong_style(
+            "Stream needs plain `with`; for `async with` use AsyncClient"
+        )
 
     def __iter__(self) -> Self:
         return self

@@ -5,7 +5,6 @@ calls here.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from ._options import CallOptions, RunOptions
 from ._params import ChatCompletionsParams
 from ._retry import RetryPolicy
 from ._stream import Stream
+from ._styles import wrong_style
 from ._timeout import Timeout
 
 if TYPE_CHECKING:
@@ -100,7 +100,9 @@ class Client:
 
     def __reduce__(self) -> tuple[Any, ...]:
         # It pickles by its settings, the key among them, so that a pool of processes can use it.
-        return functools.partial(type(self), **self._gateway.settings()), ()
+        own = ("_gateway", "_loop")
+        state = {name: value for name, value in vars(self).items() if name not in own}
+        return _remade, (type(self), self._gateway.settings()), state
 
     @property
     def base_url(self) -> str:
@@ -201,6 +203,11 @@ class Client:
         self._gateway.is_closed = True
         self._loop.stop()
 
+    if not TYPE_CHECKING:
+        __aenter__ = __aexit__ = wrong_style(
+            "Client needs plain `with`; for `async with` use AsyncClient"
+        )
+
     def __enter__(self) -> Self:
         return self
 
@@ -211,3 +218,10 @@ class Client:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _remade(kind: type[Client], settings: dict[str, Any]) -> Client:
+    # Not by `kind(...)`: a subclass may have an `__init__` with other arguments.
+    client = kind.__new__(kind)
+    Client.__init__(client, **settings)
+    return client

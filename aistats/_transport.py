@@ -18,7 +18,7 @@ import functools
 import math
 import os
 import ssl
-import time
+import threading
 import weakref
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from typing import Any, TypeVar
@@ -28,6 +28,7 @@ import attrs
 from multidict import CIMultiDict
 from yarl import URL
 
+from ._clock import monotonic
 from ._connector import SENDING, Connector
 from ._deadlines import Deadline, Deadlines, Interruption
 from ._errors import ConfigurationError
@@ -41,7 +42,7 @@ from ._sending import SMALL, Request, Upload
 from ._timeout import Timeout
 from ._tls import context_of_environment
 
-__all__ = ("OWN_SERVERS", "Transport")
+__all__ = ("OWN_SERVERS", "Transport", "running_loop")
 
 T = TypeVar("T")
 
@@ -83,6 +84,8 @@ class Transport:
         self._ssl_context = ssl_context
         self._session = session
         watch_forks(self)
+        # Loops of several threads open their pools at the same time.
+        self._lock = threading.Lock()
         self._pools: dict[asyncio.AbstractEventLoop, _Pool] = {}
 
     @property
@@ -118,7 +121,7 @@ class Transport:
             APIConnectionError: No answer came.
             ConfigurationError: The user's session is closed, or is another loop's.
         """
-        pool = self._pools.get(_running_loop()) or await self._open()
+        pool = self._pools.get(running_loop()) or await self._open()
         whom = self._whom(pool.proxy)
         deadline = Deadline(pool.deadlines, timeout.idle, remaining)
         failure: Exception
@@ -131,7 +134,7 @@ class Transport:
             # proves that nothing was sent.
             trace.is_sent = trace.is_sent or self._session is not None
             if raw is not None:
-                trace.first_byte = time.monotonic()
+                trace.first_byte = monotonic()
                 return Response(raw, self.host, timeout, deadline)
             failure = given_up(deadline, whom, timeout, trace.phase)
         except (TimeoutError, aiohttp.ClientError, OSError, RuntimeError, ValueError) as error:
@@ -155,7 +158,7 @@ class Transport:
             ConfigurationError: It was closed.
             TimeoutError: So many *seconds* were over before.
         """
-        pool = self._pools.get(_running_loop()) or await self._open()
+        pool = self._pools.get(running_loop()) or await self._open()
         deadline = Deadline(pool.deadlines, None, seconds)
         with Interruption() as interrupt:
             deadline.begin(interrupt)
@@ -183,7 +186,7 @@ class Transport:
         Raises:
             ConfigurationError: There is no asyncio.
         """
-        _running_loop()
+        running_loop()
         return Interruption()
 
     def _whom(self, proxy: URL | None) -> str:
@@ -194,7 +197,12 @@ class Transport:
         Close the pool of the loop that this runs on. A pool of another loop is closed with that
         loop.
         """
-        pool = self._pools.pop(asyncio.get_running_loop(), None)
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:  # not asyncio, which has no pool here
+            return
+        with self._lock:
+            pool = self._pools.pop(loop, None)
         if pool is not None:
             await pool.aclose()
 
@@ -221,14 +229,19 @@ class Transport:
         In a forked child: the pools are the parent's.
         """
         inherit(self._pools)
+        self._lock = threading.Lock()
         self._pools = {}
 
     async def _open(self) -> _Pool:
         loop = asyncio.get_running_loop()
-        self._pools = {other: kept for other, kept in self._pools.items() if not other.is_closed()}
+        with self._lock:
+            for closed in [other for other in self._pools if other.is_closed()]:
+                del self._pools[closed]
         deadlines = Deadlines(loop)
         if self._session is not None and not callable(self._session):
-            pool = self._pools[loop] = _Pool(self._session, deadlines)
+            pool = _Pool(self._session, deadlines)
+            with self._lock:
+                self._pools[loop] = pool
             return pool
         is_proxied = self._session is None and self._url.authority not in OWN_SERVERS
         proxy = environment_proxy(self._url) if is_proxied else None
@@ -240,7 +253,8 @@ class Transport:
         pool = _Pool(session, deadlines, life, proxy)
         finalizer = weakref.finalize(pool, _drop, loop, os.getpid(), life, session, deadlines, lock)
         finalizer.atexit = False
-        self._pools[loop] = pool
+        with self._lock:
+            self._pools[loop] = pool
         return pool
 
     def _own_session(self) -> aiohttp.ClientSession:
@@ -253,7 +267,7 @@ class Transport:
 
     def drop_idle(self, before: float) -> None:
         """
-        Close the connections of this loop that have been idle since *before*, by `time.monotonic`.
+        Close the connections of this loop that have been idle since *before*, by `monotonic`.
 
         Where one of them was closed by the server, the others of its age mostly were, too.
         """
@@ -262,7 +276,13 @@ class Transport:
             pool.session.connector.drop_idle(before)
 
 
-def _running_loop() -> asyncio.AbstractEventLoop:
+def running_loop() -> asyncio.AbstractEventLoop:
+    """
+    Return the event loop that runs in this thread.
+
+    Raises:
+        ConfigurationError: None does, as under Trio.
+    """
     try:
         return asyncio.get_running_loop()
     except RuntimeError:

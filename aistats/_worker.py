@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, Final
 
+from ._clock import monotonic
 from ._errors import ConfigurationError
 from ._sync import Client
 
@@ -107,8 +108,8 @@ class Worker:
                 f"{', '.join(refused)} can't be given here: each batch is a run of its own."
             )
         with self._lock:
-            time.sleep(max(0.0, self._free_at - time.monotonic()))
-            begun = time.monotonic()
+            time.sleep(max(0.0, self._free_at - monotonic()))
+            begun = monotonic()
             run = self._client.map(rows, progress=False, **self._limits, **options).wait()
             self._free_at = begun + self._seconds_used(run)
         # A row has no outcome if the run was stopped before its turn.

@@ -7,14 +7,16 @@ A test that takes `caller` or `connect` runs twice, once for each calling style.
 from __future__ import annotations
 
 import asyncio
+import copy
 import enum
 import gzip
 import json
 import logging
 import pathlib
+import pickle
 import ssl
 import traceback
-from collections.abc import Callable
+from collections.abc import AsyncIterable, Callable
 from typing import Any
 
 import aiohttp
@@ -116,6 +118,7 @@ for line in client.stream_text({
 
 DOCUMENTED_ASYNC = """
 import asyncio
+import copy
 
 from aistats import AsyncClient
 
@@ -1553,3 +1556,55 @@ async def test_log_of_a_call(
 
     assert KEY not in caplog.text
     assert "secret prompt" not in caplog.text
+
+
+def test_the_wrong_calling_style() -> None:
+    """What is of the other client says so, and names it."""
+    client = aistats.AsyncClient(KEY)
+    stream = client.stream_text(HI)
+    run = client.map(["a"], model="m")
+    for wrong in (lambda: list(stream), lambda: list(run), client.close, client.__enter__):
+        with pytest.raises(TypeError, match=r"async|aclose") as caught:
+            wrong()
+        assert "Client" in str(caught.value)
+    with aistats.Client(KEY) as other, pytest.raises(TypeError, match="AsyncClient"):
+        other.__aenter__()
+
+
+def test_a_synchronous_stream_is_not_taken_for_an_asynchronous_one() -> None:
+    """Frameworks ask for `AsyncIterable`, which only the asynchronous stream is."""
+    with aistats.Client(KEY) as client:
+        assert not isinstance(client.stream_text(HI), AsyncIterable)
+    assert isinstance(aistats.AsyncClient(KEY).stream_text(HI), AsyncIterable)
+
+
+class OwnClient(aistats.Client):
+    """A client with other arguments, and an attribute of its own."""
+
+    def __init__(self, team: str, url: str) -> None:
+        super().__init__(KEY, url, timeout=7)
+        self.team = team
+
+
+class OwnAsyncClient(aistats.AsyncClient):
+    """The same, asynchronous."""
+
+    def __init__(self, team: str, url: str) -> None:
+        super().__init__(KEY, url, timeout=7)
+        self.team = team
+
+
+@pytest.mark.parametrize("kind", [OwnClient, OwnAsyncClient])
+@pytest.mark.parametrize(
+    "again", [copy.copy, copy.deepcopy, lambda client: pickle.loads(pickle.dumps(client))]
+)
+def test_copies_of_a_subclass(gateway: Gateway, kind: Any, again: Callable[[Any], Any]) -> None:
+    """A subclass with an `__init__` of its own is copied and pickled, with its attributes."""
+    client = kind("blue", gateway.url)
+    client.note = ["later"]
+    copied = again(client)
+
+    assert (type(copied), copied.team, copied.note) == (kind, "blue", ["later"])
+    assert copied.base_url == gateway.url
+    assert copied._gateway is not client._gateway
+    assert copied._gateway._timeout.total == 7

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Script
-from servers import DONE, OPENING, STOP, Gate, Gateway, delta, story, until
+from servers import DONE, OPENING, STOP, Gate, Gateway, completion, delta, error_body, story, until
 
 RunScript = Callable[..., Script]
 
@@ -647,3 +647,72 @@ async def main():
 trio.run(main)
 """
     assert script(CLIENT + code).output() == "Hi\nHi\n"
+
+
+def test_a_clock_that_stands_still(script: RunScript, gateway: Gateway) -> None:
+    """Where freezegun has stopped all clocks, a client retries and gives up all the same."""
+    pytest.importorskip("freezegun", reason="needs freezegun")
+    gateway.reply(error_body(), 503)
+    gateway.reply(completion("Hi"))
+    gateway.reply(before=Gate())
+    program = script("""
+import freezegun, aistats
+with freezegun.freeze_time("2026-01-01"), aistats.Client() as client:
+    response = client.generate_text(model="m", messages="Hi")
+    print(response.text, len(response.attempts))
+    try:
+        client.generate_text(model="m", messages="Hi", timeout=0.2)
+    except aistats.APITimeoutError as error:
+        print(error.limit)
+    print(client.map(["a", "b"], model="m").texts())
+""")
+
+    assert program.output() == "Hi 2\ntotal\n['a', 'b']\n"
+
+
+def test_loops_of_many_threads(script: RunScript) -> None:
+    """One `AsyncClient` is used in many threads, each with one event loop after another."""
+    program = script("""
+import asyncio, sys, threading, aistats
+sys.setswitchinterval(1e-6)
+client = aistats.AsyncClient()
+failures = []
+
+def work():
+    for _ in range(40):
+        try:
+            asyncio.run(client.generate_text(model="m", messages="Hi"))
+        except BaseException as error:
+            failures.append(repr(error))
+
+threads = [threading.Thread(target=work) for _ in range(8)]
+for each in threads: each.start()
+for each in threads: each.join()
+print(failures[:1], len(client._gateway.transport._pools) <= 8)
+""")
+
+    assert program.output() == "[] True\n"
+
+
+def test_under_trio(script: RunScript) -> None:
+    """Under Trio each use of `AsyncClient` says that asyncio is needed, and closing it is silent."""
+    program = script("""
+import trio, aistats
+
+async def main():
+    async with aistats.AsyncClient() as client:
+        for use in (
+            lambda: client.generate_text(model="m", messages="Hi"),
+            lambda: client.stream_text(model="m", messages="Hi").final_response(),
+            lambda: client.map(["a"], model="m")._all(),
+        ):
+            try:
+                await use()
+            except aistats.ConfigurationError as error:
+                print("asyncio" in str(error))
+        client.stream_text(model="m", messages="Hi")
+
+trio.run(main)
+""")
+
+    assert program.output() == "True\n" * 3

@@ -76,7 +76,10 @@ NAME, V4, V6 = "https://api.example.com/v1", "http://10.1.2.3:8080", "http://[20
         (V6, "::/0", True),
         (V6, "0.0.0.0/0", False),
         ("http://[::ffff:10.1.2.3]", "10.0.0.0/8", True),
+        ("http://[::ffff:10.1.2.3]", "[::ffff:10.1.2.3]", True),
+        ("http://[fe80::1]", "[fe80::]/10", True),
         ("http://127.0.0.1:1", "127.0.0.0/8", True),
+        ("http://127.0.0.1:1", "127.0.0.1.", True),
         ("http://localhost:1", "localhost", True),
         ("http://[::1]:1", "[::1]", True),
         ("http://localhost:1", "127.0.0.1", False),
@@ -92,6 +95,7 @@ def test_no_proxy(url: str, no_proxy: str, expected: bool):
     [
         ("http_proxy", "127.0.0.1:3128", r"HTTP_PROXY has no scheme: write http://127\.0\.0\.1"),
         ("HTTP_PROXY", "user:pa55@proxy:3128", r"write http://\*\*\*@proxy:3128"),
+        ("http_proxy", "//proxy:3128", "write http://proxy:3128 in place of //proxy:3128"),
         ("all_proxy", "socks5://u:pa55@p:1080", "ALL_PROXY names a socks5 proxy"),
         ("http_proxy", "http://proxy:port", "HTTP_PROXY is not a URL such as"),
         ("http_proxy", "http://u:pa55@proxy:99999", "HTTP_PROXY is not a URL such as"),
@@ -112,7 +116,7 @@ async def test_wrong_proxies(
 
 def test_the_proxy_for_a_scheme(monkeypatch: pytest.MonkeyPatch):
     """A scheme's own proxy comes before the one for all."""
-    monkeypatch.setenv("https_proxy", "http://one:1")
+    monkeypatch.setenv("https_proxy", " HTTP://one:1 ")
     monkeypatch.setenv("all_proxy", "http://all:2")
 
     assert environment_proxy(URL("https://a.example")) == URL("http://one:1")

@@ -28,6 +28,7 @@ MODULES = sorted(path.stem for path in FOLDER.glob("*.py"))
 
 # Who may import whom: modules of the rows above one's own only.
 LAYERS = (
+    ("_clock",),
     (
         "_wire",
         "_exchange",
@@ -39,6 +40,7 @@ LAYERS = (
         "_options",
         "_traceback",
         "_local_limits",
+        "_styles",
     ),
     ("_models",),
     ("_errors", "_anthropic", "_pattern", "_progress", "_connector"),

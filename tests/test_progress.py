@@ -146,7 +146,7 @@ def test_long_pages_are_shown_less_often(
     A page may be shown again 50 ms later, and a long one after so long that a notebook keeps up.
     """
     clock, put = Clock(), []
-    monkeypatch.setattr(_progress, "time", clock)
+    monkeypatch.setattr(_progress, "monotonic", lambda: clock.now)
     monkeypatch.setattr(_progress._Cell, "put", lambda _, *page: put.append(page))
     live = LiveHTML(lambda: ("x" * length, "plain"))
     assert live.wait() == 0

@@ -388,7 +388,8 @@ def test_same_methods(cls: type, other: type) -> None:
     """Both styles have the same public methods, `close` and `aclose` apart."""
     names = {RENAMED.get(name, name) for name in dir(cls) if not name.startswith("_")}
 
-    assert names == {name for name in dir(other) if not name.startswith("_")}
+    # `AsyncClient.close` only says what to call.
+    assert names == {name for name in dir(other) if not name.startswith("_")} - {"close"}
 
 
 def signature(func: Callable[..., object]) -> list[tuple[str, Any, Any, Any]]:
