@@ -11,6 +11,8 @@ from __future__ import annotations
 import importlib
 import typing
 
+from ._call.retry import RetryPolicy
+from ._call.stream import AsyncStream, Stream
 from ._client import AsyncClient
 from ._errors import (
     AIStatsError,
@@ -35,7 +37,12 @@ from ._errors import (
     UnprocessableEntityError,
 )
 from ._exchange import Attempt, Headers, Timing
-from ._models import (
+from ._request.params import ChatCompletionsParams
+from ._request.request import ChatCompletionsRequest
+from ._sync import Client
+from ._timeout import Timeout
+from ._version import __version__
+from ._views.completion import (
     Annotation,
     ChatCompletionChunk,
     ChatCompletionsResponse,
@@ -51,21 +58,14 @@ from ._models import (
     ToolCallDelta,
     Usage,
 )
-from ._params import ChatCompletionsParams
-from ._request import ChatCompletionsRequest
-from ._retry import RetryPolicy
-from ._stream import AsyncStream, Stream
-from ._sync import Client
-from ._timeout import Timeout
-from ._version import __version__
 
 if typing.TYPE_CHECKING:
     from . import types as types
-    from ._limits import Limits
-    from ._local import local
-    from ._map import AsyncRun, Run
-    from ._outcome import Latency, Outcome, Progress
-    from ._rows import Budget
+    from ._call.limits import Limits
+    from ._local.local import local
+    from ._map.outcome import Latency, Outcome, Progress
+    from ._map.plan import Budget
+    from ._map.run import AsyncRun, Run
 
 __all__ = (
     "AIStatsError",
@@ -126,14 +126,14 @@ __all__ = (
 
 # What takes long to load, and few programs name: it is loaded when it is asked for.
 _LATER = {
-    "AsyncRun": "_map",
-    "Budget": "_rows",
-    "Latency": "_outcome",
-    "Limits": "_limits",
-    "Outcome": "_outcome",
-    "Progress": "_outcome",
-    "Run": "_map",
-    "local": "_local",
+    "AsyncRun": "_map.run",
+    "Budget": "_map.plan",
+    "Latency": "_map.outcome",
+    "Limits": "_call.limits",
+    "Outcome": "_map.outcome",
+    "Progress": "_map.outcome",
+    "Run": "_map.run",
+    "local": "_local.local",
 }
 
 

@@ -8,23 +8,23 @@ from collections.abc import AsyncIterable, Callable, Iterable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from ._gateway import MAX_RESPONSE_BYTES, Gateway
-from ._keywords import ChatRequest, MapKeywords, TextKeywords, lists_keywords
-from ._models import ChatCompletionsResponse
+from ._call.gateway import MAX_RESPONSE_BYTES, Gateway
+from ._call.retry import RetryPolicy
+from ._call.stream import AsyncStream
 from ._options import CallOptions, RunOptions
-from ._params import ChatCompletionsParams
-from ._retry import RetryPolicy
-from ._stream import AsyncStream
+from ._request.keywords import ChatRequest, MapKeywords, TextKeywords, lists_keywords
+from ._request.params import ChatCompletionsParams
 from ._styles import wrong_style
 from ._timeout import Timeout
+from ._views.completion import ChatCompletionsResponse
 
 if TYPE_CHECKING:
     import ssl
 
     import aiohttp
 
-    from ._limits import Limits
-    from ._map import AsyncRun
+    from ._call.limits import Limits
+    from ._map.run import AsyncRun
 
 from typing import Self, Unpack
 
@@ -184,8 +184,8 @@ class AsyncClient:
             RequestValidationError: The parameters that all requests share are wrong.
             ConfigurationError: An option is wrong, or the client has been closed.
         """
-        from ._map import AsyncRun  # loaded only where it is used
-        from ._rows import Plan
+        from ._map.plan import Plan
+        from ._map.run import AsyncRun  # loaded only where it is used
 
         return AsyncRun(Plan.of(self._gateway, keywords, takes_async=True), rows)
 

@@ -30,7 +30,7 @@ from typing import Any, Literal
 import attrs
 
 from ._exchange import Attempt, Exchange, Headers, Timing
-from ._models import ChatCompletionsResponse, as_shown
+from ._views.completion import ChatCompletionsResponse, as_shown
 
 __all__ = (
     "AIStatsError",
@@ -131,7 +131,7 @@ class AIStatsError(Exception):
         return as_html(self)
 
     def _render_traceback_(self) -> list[str]:
-        from ._traceback import ipython_traceback  # IPython asks for it
+        from ._show.traceback import ipython_traceback  # IPython asks for it
 
         return ipython_traceback(self)
 
@@ -140,7 +140,7 @@ def as_html(error: AIStatsError) -> str:
     """
     Return *error* as a notebook shows it.
     """
-    from ._display import call_facts, error_html, seconds
+    from ._show.cards import call_facts, error_html, seconds
 
     code: object = getattr(error, "code", None)
     retry_after: float | None = getattr(error, "retry_after", None)

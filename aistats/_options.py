@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict
 if TYPE_CHECKING:
     import os
 
-    from ._outcome import Progress
-    from ._retry import RetryPolicy
-    from ._rows import Budget
+    from ._call.retry import RetryPolicy
+    from ._map.outcome import Progress
+    from ._map.plan import Budget
     from ._timeout import Timeout
 
 __all__ = ("CALL_OPTIONS", "RUN_OPTIONS", "CallOptions", "RunOptions", "split")

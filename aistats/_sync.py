@@ -9,23 +9,23 @@ from collections.abc import AsyncIterable, Callable, Iterable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from ._gateway import MAX_RESPONSE_BYTES, Gateway
-from ._keywords import ChatRequest, MapKeywords, TextKeywords, lists_keywords
-from ._models import ChatCompletionsResponse
+from ._call.gateway import MAX_RESPONSE_BYTES, Gateway
+from ._call.retry import RetryPolicy
+from ._call.stream import Stream
 from ._options import CallOptions, RunOptions
-from ._params import ChatCompletionsParams
-from ._retry import RetryPolicy
-from ._stream import Stream
+from ._request.keywords import ChatRequest, MapKeywords, TextKeywords, lists_keywords
+from ._request.params import ChatCompletionsParams
 from ._styles import wrong_style
 from ._timeout import Timeout
+from ._views.completion import ChatCompletionsResponse
 
 if TYPE_CHECKING:
     import ssl
 
     import aiohttp
 
-    from ._limits import Limits
-    from ._map import Run
+    from ._call.limits import Limits
+    from ._map.run import Run
 
 from typing import Self, Unpack
 
@@ -77,7 +77,7 @@ class Client:
         max_response_bytes: int = MAX_RESPONSE_BYTES,
     ) -> None:
         # With the first client: it takes long to load, as what `Gateway` loads.
-        from ._loop import LoopThread
+        from ._net.loop import LoopThread
 
         key, api_key = [api_key], None  # so that no traceback shows it
         self._gateway = Gateway(
@@ -190,8 +190,8 @@ class Client:
             RequestValidationError: The parameters that all requests share are wrong.
             ConfigurationError: An option is wrong, or the client has been closed.
         """
-        from ._map import Run  # loaded only where it is used
-        from ._rows import Plan
+        from ._map.plan import Plan
+        from ._map.run import Run  # loaded only where it is used
 
         return Run(Plan.of(self._gateway, keywords, takes_async=False), rows, self._loop.run)
 

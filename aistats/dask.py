@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from ._errors import ConfigurationError
-from ._json import is_mapping
+from ._request.to_json import is_mapping
 from ._worker import Worker, prefixed, share
 
 __all__ = ("ChatPlugin", "map_partition", "map_partitions")

@@ -26,7 +26,7 @@ with atheris.instrument_imports(include=["aistats"]):
     import aistats
     from aistats import RetryPolicy
     from aistats._exchange import Exchange
-    from aistats._protocol import NEED_DATA, StreamDecoder, completion_from, status_error_from
+    from aistats._wire.decoder import NEED_DATA, StreamDecoder, completion_from, status_error_from
 
 from shapes import SHAPES
 

@@ -48,7 +48,7 @@ from servers import (
 )
 
 import aistats
-from aistats import _transport
+from aistats._net import transport as _transport
 
 pytestmark = pytest.mark.anyio
 

@@ -695,7 +695,7 @@ print(failures[:1], len(client._gateway.transport._pools) <= 8)
 
 
 def test_under_trio(script: RunScript) -> None:
-    """Under Trio each use of `AsyncClient` says that asyncio is needed, and closing it is silent."""
+    """Under Trio each use of `AsyncClient` says that it needs asyncio, and closing is silent."""
     program = script("""
 import trio, aistats
 

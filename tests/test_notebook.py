@@ -219,7 +219,7 @@ TRACEBACKS = {
     ],
     "raise aistats.AIStatsError('mine')": ["Cell In", "AIStatsError: mine"],
 }
-INTERNAL = ["asyncio", "futures", "_loop.py", "gateway.py", "request.py", "IPython", "_pull"]
+INTERNAL = ["asyncio", "futures", "loop.py", "gateway.py", "request.py", "IPython", "_pull"]
 
 
 def tracebacks(outputs: list[Any]) -> list[str]:

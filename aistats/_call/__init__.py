@@ -1,0 +1,3 @@
+"""
+One call: attempts, limits, streams.
+"""

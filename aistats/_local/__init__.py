@@ -1,0 +1,3 @@
+"""
+A small language model on the user's own machine.
+"""

@@ -1,0 +1,3 @@
+"""
+Many calls: rows in, outcomes out.
+"""

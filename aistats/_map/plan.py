@@ -1,0 +1,547 @@
+"""
+Where the rows of a run come from, and how they become requests.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import itertools
+import math
+import os
+import secrets
+from collections import Counter, OrderedDict, deque
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
+from decimal import Decimal
+from numbers import Real
+from typing import Any, Final, Literal
+
+import attrs
+import orjson
+
+from .._call.gateway import Call, Gateway
+from .._call.retry import RetryPolicy, is_local, is_throttle
+from .._errors import (
+    AIStatsError,
+    APIConnectionError,
+    APIResponseError,
+    APIStatusError,
+    APITimeoutError,
+    ConfigurationError,
+    Fault,
+    RequestValidationError,
+)
+from .._exchange import Attempt
+from .._options import CALL_OPTIONS, RUN_OPTIONS, split
+from .._request.request import ChatCompletionsRequest, build_request, checked_request
+from .._request.to_json import is_list_like, is_mapping
+from .._views.completion import ChatCompletionsResponse
+from .checkpoint import canonical, hash_of, request_hash
+from .outcome import Progress
+
+__all__ = ("Budget", "Item", "Plan", "Row", "Rows", "Source")
+
+Rows = Iterable[Any] | AsyncIterable[Any]
+Row = tuple[Any, int, str | None]  # the row, its index, its key if it had one
+
+_END: Final = object()
+_NOT_ASYNC: Final = (
+    "{name} must be a plain function here: its result would have to be awaited. AsyncClient.map "
+    "takes asynchronous functions."
+)
+_DEFAULTS: Final[dict[str, Any]] = {
+    **dict.fromkeys(RUN_OPTIONS),
+    "concurrency": "auto",
+    "dedup": True,
+    "on_error": "collect",
+}
+
+
+def _is_positive(value: Any) -> bool:
+    # A number that can be a limit: none of NaN, infinity and `True` can.
+    is_number = isinstance(value, int | float | Decimal) and not isinstance(value, bool)
+    return is_number and math.isfinite(value) and value > 0
+
+
+def _positive(_budget: object, attribute: attrs.Attribute[Any], value: Any) -> None:
+    if value is not None and not _is_positive(value):
+        raise ConfigurationError(
+            f"budget: {attribute.name} must be a number above 0, or None for no limit; "
+            f"not {value!r}"
+        )
+
+
+@attrs.frozen(kw_only=True)
+class Budget:
+    """
+    What a run may use up; `None` is no limit.
+
+    Once it has used up one of them, it starts no more requests. Those under way are finished, so it
+    may end a little above.
+
+    `usd` is counted by the prices that the gateway sends with its answers, `tokens` are those of
+    prompts and answers, `seconds` count from the run's begin. An answer without a price counts
+    nothing, so where some have none, give `tokens`, too.
+    """
+
+    __module__ = "aistats"
+
+    usd: float | Decimal | None = attrs.field(default=None, validator=_positive)
+    """US dollars, by the prices that the gateway sends with its answers."""
+    tokens: int | None = attrs.field(default=None, validator=_positive)
+    """Tokens, those of the prompts and those of the answers."""
+    seconds: float | None = attrs.field(default=None, validator=_positive)
+    """Seconds since the run began."""
+
+
+@attrs.define(eq=False)
+class Item:
+    """
+    A row on its way.
+    """
+
+    position: int
+    """Its place among the rows of this run, which may be a part of the input."""
+    index: int
+    row: Any
+    key: str | None = None
+    hashed: str = ""
+    request: ChatCompletionsRequest | None = None
+    body: bytes = b""
+    error: Exception | None = None
+    """Why it is no request."""
+    is_noted: bool = False
+    """Whether its answer is in the checkpoint, under its key."""
+    begun: float = 0.0
+    """When it was first sent."""
+    estimate: int = 0
+    """About how many tokens it takes."""
+    throttle: AIStatsError | None = None
+    """Why it was put back, until it is sent again."""
+    earlier: tuple[Attempt, ...] = ()
+    """The tries after which it was put back and sent again."""
+    followers: list[Item] = attrs.field(factory=list["Item"])
+    """Those with the same request, which get the same answer."""
+
+
+@attrs.frozen(eq=False)
+class Plan:
+    """
+    How the rows of a run become requests, and how those are made: the arguments of `map`.
+    """
+
+    gateway: Gateway
+    params: Mapping[str, Any]
+    prompt: Callable[[Any], Any] | None
+    request: Callable[[Any], Any] | None
+    key: Callable[[Any], str] | None
+    concurrency: int | Literal["auto"]
+    rpm: float | None
+    tpm: float | None
+    budget: Budget
+    checkpoint: str | os.PathLike[str] | None
+    dedup: bool
+    progress: bool | Callable[[Progress], object] | None
+    on_error: Literal["collect", "raise"]
+    stop_after: float | None
+    extra_body: Mapping[str, Any] | None
+    call: Call
+    """A call with the options of all of them, and a body of its own."""
+    policy: RetryPolicy
+    """Says whether another try might end otherwise."""
+    prompts: _Prompts | None
+    """Makes the requests that have nothing of their own but a prompt."""
+    counts: Counter[str] = attrs.field(factory=Counter[str])
+    """How often a request has come, where each of the same is asked for."""
+
+    @classmethod
+    def of(cls, gateway: Gateway, keywords: Mapping[str, Any], *, takes_async: bool) -> Plan:
+        """
+        Return the plan for the keywords of `map`, which are checked as far as they can be without
+        a row.
+
+        Args:
+            gateway: Where the requests go.
+            keywords: Options of a run and of a call, and parameters.
+            takes_async: Whether functions of a row may be asynchronous.
+
+        Raises:
+            RequestValidationError: What is for each request is wrong.
+            ConfigurationError: An option is.
+        """
+        given, rest = split(keywords, RUN_OPTIONS)
+        options = {**_DEFAULTS, **given}
+        _check_options(
+            **options, above_0={name: options[name] for name in ("stop_after", "rpm", "tpm")}
+        )
+        for name in ("prompt", "request", "key"):
+            if not takes_async and _is_async(options[name]):
+                raise ConfigurationError(_NOT_ASYNC.format(name=name))
+        options["budget"] = options["budget"] or Budget()
+        call_options, params = split(rest, CALL_OPTIONS)
+        # Validate what all requests share with a placeholder prompt, so that `map` itself raises.
+        placeholder = {"model": "any", **params, "messages": "any"}
+        call = gateway.call(None, {**placeholder, **call_options}, is_stream=False)
+        extra_body = call_options.get("extra_body")
+        return cls(
+            gateway,
+            params,
+            extra_body=extra_body,
+            call=attrs.evolve(
+                call,
+                policy=_without_throttles(call.policy),
+                is_pinned=options["concurrency"] != "auto",
+            ),
+            policy=attrs.evolve(call.policy, max_retries=max(1, call.policy.max_retries)),
+            prompts=_Prompts.of(params, extra_body),
+            **options,
+        )
+
+    def item(self, position: int, pulled: Row) -> Item:
+        """
+        Return what a row becomes: a request, or the error that says why it is none.
+        """
+        row, index, key = pulled
+        item = Item(position, index, row, key)
+        try:
+            asked = row if self.prompt is None else _called("prompt", self.prompt, row)
+            whole = None if self.request is None else _called("request", self.request, row)
+            own_key = None if self.key is None or key else _called("key", self.key, row)
+            self._fill(item, asked, whole, own_key)
+        except Exception as error:  # whatever the caller's functions raise, other rows go on
+            item.error = error
+        return item
+
+    async def aitem(self, position: int, pulled: Row) -> Item:
+        """
+        Return the same, where functions may be asynchronous.
+        """
+        row, index, key = pulled
+        item = Item(position, index, row, key)
+        try:
+            asked = row if self.prompt is None else await _acalled(self.prompt, row)
+            whole = None if self.request is None else await _acalled(self.request, row)
+            own_key = None if self.key is None or key else await _acalled(self.key, row)
+            self._fill(item, asked, whole, own_key)
+        except Exception as error:  # whatever the caller's functions raise, other rows go on
+            item.error = error
+        return item
+
+    def _fill(self, item: Item, asked: Any, whole: Any, own_key: Any) -> None:
+        # *asked* is the prompt, *whole* what `request` returned, *own_key* what `key` returned.
+        if self.prompts is None or whole is not None or not self.prompts.make(item, asked):
+            request = self._request_of(item.row, asked, whole)
+            item.request = build_request(request, {}, stream=False)
+            item.body = item.request.body(stream=False, extra_body=self.extra_body)
+            item.hashed = request_hash(item.body)
+        if item.key is None:
+            item.key = self._key_of(item, own_key)
+
+    def _request_of(self, row: Any, asked: Any, whole: Any) -> Any:
+        if self.request is not None:
+            return self._with_params(whole)
+        if self.prompt is not None:
+            return {**self.params, "messages": asked}
+        if isinstance(row, str) or is_list_like(row):
+            return {**self.params, "messages": row}
+        if isinstance(row, ChatCompletionsRequest) or (is_mapping(row) and "messages" in row):
+            return self._with_params(row)
+        expected = (
+            "a prompt, a list of messages or a request; for rows of another kind pass "
+            "prompt=lambda row: ... or request=lambda row: ..."
+        )
+        raise RequestValidationError([Fault("row", row, expected)])
+
+    def _with_params(self, request: Any) -> Any:
+        # The row's own parameters win over the shared ones. A missing value is no parameter.
+        if isinstance(request, ChatCompletionsRequest):
+            return {**self.params, **request.to_dict()} if self.params else request
+        if is_mapping(request):
+            given = {name: value for name, value in request.items() if not _is_missing(value)}
+            return {**self.params, **given}
+        raise RequestValidationError(
+            [Fault("request", request, "a mapping or a ChatCompletionsRequest")]
+        )
+
+    def _key_of(self, item: Item, own_key: Any) -> str:
+        if self.key is not None:
+            if not isinstance(own_key, str):
+                raise ConfigurationError(
+                    f"key must return a string; for row {item.index} it returned "
+                    f"{type(own_key).__name__}. Convert it: key=lambda row: str(...)"
+                )
+            own_key.encode()  # what can't be written is a fault of this row
+            return own_key
+        if self.dedup or self.checkpoint is None:
+            return item.hashed
+        self.counts[item.hashed] += 1
+        count = self.counts[item.hashed]
+        return item.hashed if count == 1 else f"{item.hashed}#{count}"
+
+    def passes(self, error: AIStatsError) -> bool:
+        """
+        Whether another try might end otherwise than *error*, however many there were.
+        """
+        return self.policy.next_delay(1, error, 0.0) is not None
+
+    def is_used_up(self, error: AIStatsError) -> bool:
+        """
+        Whether *error* says that there will be nothing for hours, and not "slower".
+        """
+        if not isinstance(error, APIStatusError) or error.status != 429:
+            return False
+        return not is_throttle(error) or (error.retry_after or 0.0) > self.policy.longest_wait
+
+
+@attrs.frozen(eq=False)
+class _Prompts:
+    """
+    Makes requests that differ in one prompt: what they share is checked and encoded once.
+    """
+
+    shared: tuple[bytes, bytes]
+    """The request's JSON, before and after the prompt."""
+    sent: tuple[bytes, bytes]
+    """The same of what is sent, which may have more."""
+    hashed: tuple[bytes, bytes]
+    """The same of what is hashed, whose keys are in order."""
+
+    @classmethod
+    def of(cls, params: Mapping[str, Any], extra_body: Mapping[str, Any] | None) -> _Prompts | None:
+        """
+        For requests with these parameters; `None` where a prompt alone makes no request.
+        """
+        token = secrets.token_hex()
+        try:
+            request = build_request({**params, "messages": token}, {}, stream=False)
+        except RequestValidationError:
+            return None  # each row brings what is missing, or has the fault
+        sent = request.body(stream=False, extra_body=extra_body)
+        mark = f'"{token}"'.encode()
+        texts = [text.split(mark) for text in (request.body(stream=False), sent, canonical(sent))]
+        if any(len(parts) != 2 for parts in texts):
+            return None
+        shared, out, hashed = ((parts[0], parts[1]) for parts in texts)
+        return cls(shared, out, hashed)
+
+    def make(self, item: Item, prompt: Any) -> bool:
+        """
+        Fill in the request of *item*; `False` if *prompt* is no plain string that can be sent.
+        """
+        if type(prompt) is not str or not prompt:
+            return False
+        try:
+            text = orjson.dumps(prompt)
+        except orjson.JSONEncodeError:
+            return False
+        item.request = checked_request(text.join(self.shared))
+        item.body = text.join(self.sent)
+        item.hashed = hash_of(text.join(self.hashed))
+        return True
+
+
+def _check_options(
+    *,
+    concurrency: Any,
+    budget: Any,
+    on_error: Any,
+    above_0: Mapping[str, Any],
+    prompt: Any,
+    request: Any,
+    key: Any,
+    checkpoint: Any,
+    dedup: Any,
+    progress: Any,
+    **_: Any,
+) -> None:
+    is_count = isinstance(concurrency, int) and not isinstance(concurrency, bool)
+    if concurrency != "auto" and not (is_count and concurrency >= 1):
+        raise ConfigurationError(
+            f'concurrency must be "auto" or a whole number of 1 or more; not {concurrency!r}'
+        )
+    if on_error not in ("collect", "raise"):
+        raise ConfigurationError(f'on_error must be "collect" or "raise"; not {on_error!r}')
+    for name, value in above_0.items():
+        if value is not None and not _is_positive(value):
+            raise ConfigurationError(
+                f"{name} must be a number above 0, or None for no limit; not {value!r}"
+            )
+    if not isinstance(dedup, bool):
+        raise ConfigurationError(f"dedup must be True or False; not {dedup!r}")
+    if not isinstance(budget, Budget | None):
+        raise ConfigurationError(
+            f"budget must be a Budget, such as Budget(usd=5), or None; not {budget!r}"
+        )
+    if not isinstance(progress, bool | None) and not callable(progress):
+        raise ConfigurationError(
+            f"progress must be True, False or a function that is called with a Progress; "
+            f"not {progress!r}"
+        )
+    if not isinstance(checkpoint, str | os.PathLike | None):
+        raise ConfigurationError(f"checkpoint must be a file's path; not {checkpoint!r}")
+    for name, value in {"prompt": prompt, "request": request, "key": key}.items():
+        if value is not None and not callable(value):
+            raise ConfigurationError(
+                f"{name} must be a function that is called with a row; not {value!r}"
+            )
+    if prompt is not None and request is not None:
+        raise ConfigurationError("prompt and request are two ways for one thing; give one.")
+
+
+def _called(name: str, function: Callable[[Any], Any], row: Any) -> Any:
+    result = function(row)
+    if inspect.isawaitable(result):
+        if inspect.iscoroutine(result):
+            result.close()  # else Python warns that it was never awaited
+        raise ConfigurationError(_NOT_ASYNC.format(name=name))
+    return result
+
+
+async def _acalled(function: Callable[[Any], Any], row: Any) -> Any:
+    result = function(row)
+    return await result if inspect.isawaitable(result) else result
+
+
+def _is_async(function: Any) -> bool:
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+        getattr(function, "__call__", None)  # noqa: B004  # an object whose calls are coroutines
+    )
+
+
+def _is_missing(value: Any) -> bool:
+    # What data frames have in place of a value: None, NaN, pandas' NaT and NA.
+    if value is None or type(value).__name__ in ("NAType", "NaTType"):
+        return True
+    return isinstance(value, Real) and math.isnan(value)
+
+
+def _without_throttles(policy: RetryPolicy) -> RetryPolicy:
+    # A run puts what was too fast, or too much for this machine, back by itself, and asks again
+    # where an answer was cut: a single call leaves that to its caller.
+    def retry_if(error: AIStatsError) -> bool | None:
+        told = None if policy.retry_if is None else policy.retry_if(error)
+        if is_throttle(error) or is_local(error):
+            return False
+        if told is None and policy.retry_ambiguous and _was_cut(error):
+            return True
+        return told
+
+    return attrs.evolve(policy, retry_if=retry_if)
+
+
+def _was_cut(error: AIStatsError) -> bool:
+    if isinstance(error, APIResponseError):
+        return error.body.startswith("{")  # it began as an answer does
+    return (
+        isinstance(error, APIConnectionError)
+        and not isinstance(error, APITimeoutError)
+        and not error.is_permanent
+    )
+
+
+# --- where rows come from ---
+
+
+class Source:
+    """
+    The rows that have not been started yet, each with its index.
+
+    A row that was pulled stays the next one until it is `taken`: whatever interrupts what is done
+    with it, it is there for a retry.
+    """
+
+    def __init__(self, rows: Rows) -> None:
+        self.again: deque[Row] = deque()
+        """Rows that were pulled before; they come first."""
+        self.next_index = 0
+        """How many rows are known: one more than the highest index of those taken."""
+        self.is_probed = False
+        """Whether the gateway has answered a run of them: then no single row speaks for all."""
+        self.answers: OrderedDict[str, ChatCompletionsResponse] = OrderedDict()
+        """Answers of an earlier run over these rows, by the hash of their request."""
+        self.failed: str | None = None
+        """What the rows themselves raised, in words: there may have been more of them."""
+        self.total: int | None = None
+        self.index: Any = None
+        """The index of a pandas data frame or series; `None` where the rows are something else."""
+        self.iterator: Iterator[Any] | AsyncIterator[Any]
+        several: Any = rows
+        if isinstance(several, str | bytes | bytearray | Mapping | ChatCompletionsRequest):
+            kind: type[Any] = type(rows)
+            raise ConfigurationError(
+                f"rows must be many: a list, a generator, a column; not one {kind.__name__}"
+            )
+        if hasattr(rows, "iter_rows") and hasattr(rows, "columns"):  # polars
+            self.iterator = several.iter_rows(named=True)
+        elif hasattr(rows, "itertuples") and hasattr(rows, "columns"):  # pandas
+            names = list(several.columns)
+            if twice := sorted({str(name) for name in names if names.count(name) > 1}):
+                raise ConfigurationError(
+                    f"The data frame has several columns called {', '.join(map(repr, twice))}; a "
+                    "row is a dict, which can have only one. Rename or drop them."
+                )
+            values = several.itertuples(index=False, name=None)
+            self.iterator = (dict(zip(names, each, strict=True)) for each in values)
+        elif hasattr(several, "__aiter__"):
+            self.iterator = aiter(several)
+        elif hasattr(several, "__iter__"):
+            self.iterator = iter(several)
+        else:
+            raise ConfigurationError(
+                f"rows must be a list, a generator, an async iterator, a column or a data frame; "
+                f"not {type(rows).__name__}"
+            )
+        with contextlib.suppress(TypeError):
+            self.total = len(several)
+        index = getattr(rows, "index", None)
+        if hasattr(index, "nlevels"):  # a list has a method of that name
+            self.index = index
+        self._numbers = itertools.count()
+        # An earlier run, which has ended, may still wait for the next row.
+        self._pulling = asyncio.Lock()
+        if isinstance(self.iterator, Iterator):
+            self._numbered = zip(self.iterator, self._numbers, itertools.repeat(None), strict=False)
+
+    @property
+    def is_async(self) -> bool:
+        """
+        Whether rows have to be awaited.
+        """
+        return isinstance(self.iterator, AsyncIterator)
+
+    def pull(self) -> Row | None:
+        """
+        The next row; `None` if there are no more.
+        """
+        if not self.again:
+            # No Python runs between the iterator and this place, so no Ctrl-C comes between.
+            self.again.extend(itertools.islice(self._numbered, 1))
+        return self.again[0] if self.again else None
+
+    async def apull(self) -> Row | None:
+        """
+        The same, where rows have to be awaited.
+        """
+        if not self.again:
+            assert isinstance(self.iterator, AsyncIterator)
+            async with self._pulling:
+                row = await anext(self.iterator, _END)
+                if row is not _END:
+                    self.again.append((row, next(self._numbers), None))
+        return self.again[0] if self.again else None
+
+    def taken(self) -> None:
+        """
+        The row that was pulled last is done with.
+        """
+        self.next_index = max(self.next_index, self.again[0][1] + 1)
+        self.again.popleft()
+
+    def give_back(self, items: deque[Item]) -> None:
+        """
+        Make the rows of *items*, which were taken last, the next ones again.
+        """
+        if items and self.again and items[-1].index == self.again[0][1]:
+            items.pop()  # interrupted before it was taken
+        self.again.extendleft((item.row, item.index, item.key) for item in reversed(items))

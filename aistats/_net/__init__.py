@@ -1,0 +1,3 @@
+"""
+Bytes over aiohttp: connections, deadlines, the loop thread.
+"""

@@ -1,0 +1,3 @@
+"""
+How things look: plain values in, HTML and terminal text out.
+"""

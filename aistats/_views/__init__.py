@@ -1,0 +1,3 @@
+"""
+What comes back: JSON that was read, and typed views over it.
+"""

@@ -1,0 +1,3 @@
+"""
+Bytes to chunks, completions or errors, without I/O.
+"""

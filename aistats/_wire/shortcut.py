@@ -1,0 +1,129 @@
+"""
+What an event has in common with the next one, byte by byte, where only a text differs: a short cut
+past parsing and merging, no I/O.
+
+Nearly all events of nearly all streams add a piece of text and nothing else. Such an event is told
+by its first and its last bytes, which are those of the event before. What stands between them has
+to be the JSON of one string. Nothing can end a string but its quote, so the event means what the
+one before meant, with another text.
+
+It is worth it: an event takes 0.5 µs this way in place of 8 (`benchmarks/`, the column of a chunk).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from orjson import JSONDecodeError, dumps, loads
+
+from .._views.json import Wire
+
+__all__ = ("PADDING", "Pattern")
+
+PADDING = "obfuscation"
+"""
+What OpenAI pads its chunks with, so that their lengths do not tell the text; each differs.
+"""
+
+_PROBE = 'a "\\\n\u2028 probe'
+
+
+class Pattern:
+    """
+    Reads the text of an event that is, all but its text, like the one it was made of.
+    """
+
+    __slots__ = (
+        "_between",
+        "_choice",
+        "_delta",
+        "_frame",
+        "_head",
+        "_key",
+        "_tail",
+        "_text_end",
+        "_text_start",
+    )
+
+    def __init__(self, head: bytes, between: bytes, tail: bytes, frame: Wire, key: str) -> None:
+        # The head ends with the quote that opens the text, the tail begins with the one that closes
+        # it. With padding, `between` is what lies between the two strings, with their quotes.
+        self._head = head
+        self._between = between
+        self._tail = tail
+        self._text_start = len(head) - 1
+        self._text_end = 1 - len(tail)
+        self._frame = frame
+        self._choice = frame["choices"][0]
+        self._delta = self._choice["delta"]
+        self._key = key
+
+    @classmethod
+    def of(cls, line: bytes, frame: Wire, key: str) -> Pattern | None:
+        """
+        The pattern of *line*, an event that is one line of data, whose JSON is *frame*; its text
+        stands at *key* of the one choice's delta. `None` where that can't be found in the bytes.
+        """
+        head, rest = _split(line, key, frame["choices"][0]["delta"][key])
+        between, tail = b"", rest
+        if PADDING in frame:
+            between, tail = _split(rest, PADDING, frame[PADDING])
+        if not head or (PADDING in frame and not between):
+            return None
+        pattern = cls(head, between, tail, frame, key)
+        return pattern if pattern._is_right() else None
+
+    def read(self, line: bytes) -> str | None:
+        """
+        The text of the event *line*; `None` if that differs in more from the pattern.
+        """
+        if not (line.startswith(self._head) and line.endswith(self._tail)):
+            return None
+        try:
+            if not self._between:
+                text: str = loads(line[self._text_start : self._text_end])
+            else:
+                end = line.index(self._between, len(self._head))
+                text = loads(line[self._text_start : end + 1])
+                loads(line[end + len(self._between) - 1 : self._text_end])
+        except ValueError:
+            return None
+        return text
+
+    def frame(self, line: bytes, text: str) -> Wire:
+        """
+        The JSON of the event *line*, whose text is *text*.
+        """
+        if self._between:
+            frame: Wire = loads(line[len("data: ") :])
+            return frame
+        # To copy what is known takes half the time of parsing.
+        frame, choice, delta = self._frame.copy(), self._choice.copy(), self._delta.copy()
+        delta[self._key] = text
+        choice["delta"] = delta
+        frame["choices"] = [choice]
+        return frame
+
+    def _is_right(self) -> bool:
+        # Tried with another text: it has to be found, and has to stand where it should.
+        written = dumps(_PROBE)[1:-1]
+        line = self._head + written + (self._between and self._between + written) + self._tail
+        choice = {**self._choice, "delta": {**self._delta, self._key: _PROBE}}
+        padding = {PADDING: _PROBE} if self._between else {}
+        try:
+            frame = loads(line[len("data: ") :])
+        except JSONDecodeError:
+            return False
+        return (
+            frame == {**self._frame, "choices": [choice], **padding} and self.read(line) == _PROBE
+        )
+
+
+def _split(line: bytes, key: str, value: Any) -> tuple[bytes, bytes]:
+    # What stands before and after the text of *value*, with its quotes; nothing, if it isn't found.
+    written = dumps(value)
+    for separator in (b":", b": "):
+        before, mark, after = line.partition(b'"%b"%b%b' % (key.encode(), separator, written))
+        if mark:
+            return before + mark[: 1 - len(written)], mark[-1:] + after
+    return b"", b""
