@@ -11,7 +11,6 @@ from __future__ import annotations
 import importlib
 import typing
 
-from ._call.retry import RetryPolicy
 from ._call.stream import AsyncStream, Stream
 from ._client import AsyncClient
 from ._errors import (
@@ -37,10 +36,10 @@ from ._errors import (
     UnprocessableEntityError,
 )
 from ._exchange import Attempt, Headers, Timing
+from ._options import RetryPolicy, Timeout
 from ._request.params import ChatCompletionsParams
 from ._request.request import ChatCompletionsRequest
 from ._sync import Client
-from ._timeout import Timeout
 from ._version import __version__
 from ._views.completion import (
     Annotation,
@@ -63,9 +62,10 @@ if typing.TYPE_CHECKING:
     from . import types as types
     from ._call.limits import Limits
     from ._local.local import local
-    from ._map.outcome import Latency, Outcome, Progress
-    from ._map.plan import Budget
+    from ._map.outcome import Outcome
     from ._map.run import AsyncRun, Run
+    from ._options import Budget
+    from ._progress import Latency, Progress
 
 __all__ = (
     "AIStatsError",
@@ -127,11 +127,11 @@ __all__ = (
 # What takes long to load, and few programs name: it is loaded when it is asked for.
 _LATER = {
     "AsyncRun": "_map.run",
-    "Budget": "_map.plan",
-    "Latency": "_map.outcome",
+    "Budget": "_options",
+    "Latency": "_progress",
     "Limits": "_call.limits",
     "Outcome": "_map.outcome",
-    "Progress": "_map.outcome",
+    "Progress": "_progress",
     "Run": "_map.run",
     "local": "_local.local",
 }

@@ -9,13 +9,11 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from ._call.gateway import MAX_RESPONSE_BYTES, Gateway
-from ._call.retry import RetryPolicy
 from ._call.stream import AsyncStream
-from ._options import CallOptions, RunOptions
+from ._options import CallOptions, RetryPolicy, RunOptions, Timeout
 from ._request.keywords import ChatRequest, MapKeywords, TextKeywords, lists_keywords
 from ._request.params import ChatCompletionsParams
 from ._styles import wrong_style
-from ._timeout import Timeout
 from ._views.completion import ChatCompletionsResponse
 
 if TYPE_CHECKING:

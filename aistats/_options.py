@@ -1,23 +1,289 @@
 """
-The keywords of a call that are not part of its request, each declared once.
+What can be set: time limits, retries, a run's budget, and the keywords of a call.
 
-A key that is absent means the default: the client's own setting, or what is said here.
+A keyword that is absent means the default: the client's own setting, or what is said here. Values
+are checked when they are made; a wrong one raises `ConfigurationError`.
 """
 
 from __future__ import annotations
 
+import inspect
+import math
 from collections.abc import Callable, Mapping
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict
+
+import attrs
+
+from ._errors import (
+    AIStatsError,
+    APIConnectionError,
+    APIStatusError,
+    APITimeoutError,
+    ConfigurationError,
+)
+from ._views import upstream
 
 if TYPE_CHECKING:
     import os
 
-    from ._call.retry import RetryPolicy
-    from ._map.outcome import Progress
-    from ._map.plan import Budget
-    from ._timeout import Timeout
+    from ._progress import Progress
 
-__all__ = ("CALL_OPTIONS", "RUN_OPTIONS", "CallOptions", "RunOptions", "split")
+__all__ = (
+    "CALL_OPTIONS",
+    "RUN_OPTIONS",
+    "Budget",
+    "CallOptions",
+    "RetryPolicy",
+    "RunOptions",
+    "Timeout",
+    "is_positive",
+    "split",
+)
+
+# --- time limits ---
+
+
+def _is_limit(value: object) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return value is None
+    return 0 < value < math.inf
+
+
+def _check(_timeout: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if not _is_limit(value):
+        raise ConfigurationError(
+            f"timeout: {attribute.name} must be a number of seconds above 0, or None; not {value!r}"
+        )
+
+
+@attrs.frozen(kw_only=True)
+class Timeout:
+    """
+    The limits of one call, in seconds; `None` means no limit. Each is given by its name.
+    """
+
+    connect: float | None = attrs.field(default=10.0, validator=_check)
+    """
+    For one connection to be made: looking up the host, TCP, TLS. Waiting for a free place is not
+    counted.
+    """
+    idle: float | None = attrs.field(default=300.0, validator=_check)
+    """
+    The longest wait for an answer to begin, for a stream's next event, for the next bytes of a
+    body, or for a piece of a long request to go out. Comments in a stream do not count: the gateway
+    sends none, and a reasoning model or a server tool is silent for minutes.
+    """
+    total: float | None = attrs.field(default=1800.0, validator=_check)
+    """
+    The whole call: queueing, every attempt, the waits between them and the reading of the stream.
+    """
+
+    @classmethod
+    def of(cls, value: Timeout | float | None) -> Timeout:
+        """
+        *value* itself, a bare number as `total` with the other defaults, or `None` as no limit at
+        all.
+
+        Raises:
+            ConfigurationError: It is none of them.
+        """
+        if isinstance(value, Timeout):
+            return value
+        if value is None:
+            return cls(connect=None, idle=None, total=None)
+        if not _is_limit(value):
+            raise ConfigurationError(
+                "timeout must be a Timeout, a number of seconds above 0 for the whole call, or "
+                f"None; not {value!r}"
+            )
+        return cls(total=value)
+
+
+# --- retries ---
+
+_RETRIED_STATUSES = frozenset({408, 409, 425, 429, *range(500, 600)}) - {501, 505}
+_PERMANENT_CODES = frozenset(
+    {"key_limit_exceeded", "google_empty_response", "provider_payment_required"}
+)
+
+
+def _not_negative(_policy: object, attribute: attrs.Attribute[Any], value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
+        raise ConfigurationError(
+            f"{attribute.name} must be a number that is not negative; not {value!r}"
+        )
+
+
+def _is_asked(_policy: object, _attribute: attrs.Attribute[Any], value: Any) -> None:
+    # What an `async def` returns would count as a yes.
+    if value is not None and (not callable(value) or inspect.iscoroutinefunction(value)):
+        raise ConfigurationError(f"retry_if must be a plain function, or None; not {value!r}")
+
+
+def _is_flag(_policy: object, attribute: attrs.Attribute[Any], value: Any) -> None:
+    if not isinstance(value, bool):
+        raise ConfigurationError(f"{attribute.name} must be True or False; not {value!r}")
+
+
+def _as_statuses(statuses: Any) -> frozenset[int]:
+    several = () if isinstance(statuses, str) or not hasattr(statuses, "__iter__") else statuses
+    made: frozenset[Any] = frozenset(several)
+    if several is not statuses or not all(type(status) is int for status in made):
+        raise ConfigurationError(f"statuses must be a set of whole numbers; not {statuses!r}")
+    return made
+
+
+def _in_ranges(statuses: frozenset[int]) -> str:
+    # `{429, 500-504}`: there are a hundred of them by default.
+    ranges: list[list[int]] = []
+    for status in sorted(statuses):
+        if ranges and status == ranges[-1][1] + 1:
+            ranges[-1][1] = status
+        else:
+            ranges.append([status, status])
+    shown = (str(low) if low == high else f"{low}-{high}" for low, high in ranges)
+    return f"{{{', '.join(shown)}}}"
+
+
+def _is_count(_policy: object, _attribute: attrs.Attribute[Any], value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ConfigurationError(
+            f"max_retries must be a whole number of 0 or more; not {value!r}. Of a client or a "
+            "call it may be a RetryPolicy, too."
+        )
+
+
+@attrs.frozen
+class RetryPolicy:
+    """
+    Which failed attempts are tried again, how often and after how long.
+
+    An attempt is tried again if no answer began (the connection failed or was lost) or if the
+    answer's status is one of *statuses*, unless the answer itself says otherwise: the header
+    `x-should-retry`, a quota that is used up, an upstream failure that is permanent. A stream is
+    tried again only before its first event.
+    """
+
+    max_retries: int = attrs.field(default=2, validator=_is_count)
+    """How often at the most, after the first attempt."""
+    base: float = attrs.field(default=0.5, validator=_not_negative)
+    """
+    The first wait is a random time up to this, in seconds; the limit doubles each time ("full
+    jitter").
+    """
+    cap: float = attrs.field(default=8.0, validator=_not_negative)
+    """That limit's own limit, in seconds."""
+    longest_wait: float = attrs.field(default=60.0, validator=_not_negative)
+    """A `Retry-After` beyond this, in seconds, is not waited for: the error is raised at once."""
+    shared_wait: float = attrs.field(default=60.0, validator=_not_negative)
+    """
+    For how many seconds, at most, a `Retry-After` also holds back the client's other calls. At 0 it
+    delays only the call that got it.
+    """
+    statuses: frozenset[int] = attrs.field(
+        default=_RETRIED_STATUSES, converter=_as_statuses, repr=_in_ranges
+    )
+    """The statuses that are tried again."""
+    retry_ambiguous: bool = attrs.field(default=True, validator=_is_flag)
+    """
+    Whether to try again after a connection was lost when the request was out and no answer had
+    begun. The gateway may have done the work by then, and a second try be billed as well: it knows
+    no idempotency keys.
+    """
+    retry_if: Callable[[AIStatsError], bool | None] | None = attrs.field(
+        default=None, validator=_is_asked
+    )
+    """Asked first about each error: `True` or `False` decides, `None` leaves it to the rules."""
+
+    def next_delay(self, attempt: int, error: AIStatsError, dice: float) -> float | None:
+        """
+        Seconds until the next attempt, or `None` to give up.
+
+        Args:
+            attempt: How many attempts there have been, 1 or more.
+            error: What the last one ended with.
+            dice: A random number from 0 to 1.
+        """
+        if attempt > self.max_retries or not self._is_retried(error):
+            return None
+        asked = error.retry_after if isinstance(error, APIStatusError) else None
+        if asked is None:
+            return dice * min(self.cap, self.base * 2.0 ** min(attempt - 1, 60))
+        return asked if asked <= self.longest_wait else None
+
+    def shared_wait_for(self, error: AIStatsError) -> float | None:
+        """
+        Return for how many seconds *error* holds back the client's other calls; `None` if it does
+        not.
+        """
+        asked = error.retry_after if isinstance(error, APIStatusError) else None
+        return min(asked, self.shared_wait) or None if asked else None
+
+    def _is_retried(self, error: AIStatsError) -> bool:
+        if self.retry_if is not None and (decision := self.retry_if(error)) is not None:
+            return decision
+        if isinstance(error, APIStatusError):
+            return self._is_retried_status(error)
+        if isinstance(error, APITimeoutError):
+            return error.limit == "connect"
+        if not isinstance(error, APIConnectionError) or error.is_permanent:
+            return False
+        outcome = error.attempts[-1].outcome if error.attempts else "ambiguous"
+        return outcome == "unsent" or (outcome == "ambiguous" and self.retry_ambiguous)
+
+    def _is_retried_status(self, error: APIStatusError) -> bool:
+        told = error.headers.get("x-should-retry", "").lower()
+        if told in ("true", "false"):
+            return told == "true"
+        if error.status == 401:
+            # The gateway's key store was down; the key may be good.
+            return error.message == "db_error"
+        if error.status not in self.statuses or error.code in _PERMANENT_CODES:
+            return False
+        return error.status != 502 or not upstream.is_permanent(error.body)
+
+
+# --- a run's budget ---
+
+
+def is_positive(value: Any) -> bool:
+    """
+    Return whether *value* is a finite number above 0, and no `bool`.
+    """
+    is_number = isinstance(value, int | float | Decimal) and not isinstance(value, bool)
+    return is_number and math.isfinite(value) and value > 0
+
+
+def _check_budget(_budget: object, attribute: attrs.Attribute[Any], value: Any) -> None:
+    if value is not None and not is_positive(value):
+        raise ConfigurationError(
+            f"budget: {attribute.name} must be a number above 0, or None for no limit; "
+            f"not {value!r}"
+        )
+
+
+@attrs.frozen(kw_only=True)
+class Budget:
+    """
+    Limits of what a run may use; `None` means no limit.
+
+    When a limit is reached, the run sends no more requests. Requests in flight are finished, so the
+    run may end a little above the limit. An answer without a price adds nothing to `usd`: where
+    that happens, give `tokens` as well.
+    """
+
+    __module__ = "aistats"
+
+    usd: float | Decimal | None = attrs.field(default=None, validator=_check_budget)
+    """US dollars, by the prices that the gateway sends with its answers."""
+    tokens: int | None = attrs.field(default=None, validator=_check_budget)
+    """Tokens of prompts and answers."""
+    seconds: float | None = attrs.field(default=None, validator=_check_budget)
+    """Seconds from the start of the run."""
+
+
+# --- keywords ---
 
 
 class CallOptions(TypedDict, total=False):

@@ -33,15 +33,14 @@ from .._errors import (
     out_of_time,
 )
 from .._exchange import Attempt, Exchange, SentRequest, Trace, redact
-from .._options import CALL_OPTIONS, split
+from .._options import CALL_OPTIONS, RetryPolicy, Timeout, split
 from .._request.request import build_request
 from .._request.to_json import as_json, is_mapping
-from .._timeout import Timeout
 from .._version import __version__
 from .._views.completion import ChatCompletionsResponse
 from .._views.json import parse_json
 from .._wire.decoder import StreamDecoder, completion_from, status_error_from
-from .retry import RetryBudget, RetryPolicy, is_local, is_throttle, retry_after
+from .retry import RetryBudget, is_local, is_throttle, retry_after
 from .stream import OpenedStream, Opening
 
 if TYPE_CHECKING:

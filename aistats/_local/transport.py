@@ -13,7 +13,7 @@ from .._net.transport import Transport
 if TYPE_CHECKING:
     from .._exchange import Trace
     from .._net.response import Response
-    from .._timeout import Timeout
+    from .._options import Timeout
 
 __all__ = ("LocalTransport", "in_llama_terms")
 

@@ -41,9 +41,10 @@ from .._errors import (
 from .._exchange import Attempt, Timing
 from .._net.local_limits import local_limit
 from .._net.transport import running_loop
+from .._progress import Progress
 from .._views.completion import ChatCompletionsResponse
 from .checkpoint import Checkpoint
-from .outcome import Outcome, Progress, Statistics
+from .outcome import Outcome, Statistics
 from .plan import Item, Plan
 
 __all__ = ("Engine",)

@@ -17,11 +17,12 @@ import attrs
 from .._clock import monotonic
 from .._errors import AIStatsError
 from .._exchange import Attempt, Timing
+from .._progress import Latency, Progress
 from .._request.request import ChatCompletionsRequest
 from .._show.cards import LISTED_ROWS, Rows
 from .._views.completion import ChatCompletionsResponse, Usage
 
-__all__ = ("COLUMNS", "TICK", "Latency", "Outcome", "Progress", "Statistics", "as_shown")
+__all__ = ("COLUMNS", "TICK", "Outcome", "Statistics", "as_shown")
 
 TICK: Final = 0.1
 """Seconds between two snapshots of the progress."""
@@ -125,60 +126,6 @@ def as_shown(outcomes: Sequence[Outcome]) -> Rows:
         for each in outcomes[:LISTED_ROWS]
     ]
     return Rows(len(outcomes), first)
-
-
-@attrs.frozen
-class Progress:
-    """
-    How far a run is.
-    """
-
-    __module__ = "aistats"
-
-    done: int
-    """Rows that have their outcome, the failed and the cached ones among them."""
-    failed: int
-    """Rows whose outcome is an error."""
-    cached: int
-    """Rows whose answer was there: in the checkpoint, or as the answer to a duplicate."""
-    total: int | None
-    """How many rows there are, where that is known."""
-    in_flight: int
-    """Requests that are under way."""
-    concurrency: int
-    """How many may be under way now."""
-    requests_per_second: float
-    """Rows done in a second, lately."""
-    tokens_per_second: float
-    """Tokens in a second, lately: of prompts and of answers."""
-    cost: Decimal | None
-    """US dollars, of the answers that had a price; `None` where none of them had."""
-    eta: float | None
-    """Seconds until the end, by the rate of late; `None` where that can't be told."""
-    p50: float | None
-    """The median of the answers' latency, in seconds."""
-    p95: float | None
-    """What 19 of 20 answers' latencies are below, in seconds."""
-    throttled: int
-    """How often the gateway said that it was too fast."""
-
-
-@attrs.frozen
-class Latency:
-    """
-    How long the gateway took for an answer, in seconds, within 2 %; `None` where none came.
-    """
-
-    __module__ = "aistats"
-
-    count: int
-    """Of how many answers."""
-    mean: float | None
-    p50: float | None
-    """The median."""
-    p95: float | None
-    p99: float | None
-    max: float | None
 
 
 _BASE = math.log(1.02)

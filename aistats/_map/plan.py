@@ -13,7 +13,6 @@ import os
 import secrets
 from collections import Counter, OrderedDict, deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
-from decimal import Decimal
 from numbers import Real
 from typing import Any, Final, Literal
 
@@ -21,7 +20,7 @@ import attrs
 import orjson
 
 from .._call.gateway import Call, Gateway
-from .._call.retry import RetryPolicy, is_local, is_throttle
+from .._call.retry import is_local, is_throttle
 from .._errors import (
     AIStatsError,
     APIConnectionError,
@@ -33,14 +32,14 @@ from .._errors import (
     RequestValidationError,
 )
 from .._exchange import Attempt
-from .._options import CALL_OPTIONS, RUN_OPTIONS, split
+from .._options import CALL_OPTIONS, RUN_OPTIONS, Budget, RetryPolicy, is_positive, split
+from .._progress import Progress
 from .._request.request import ChatCompletionsRequest, build_request, checked_request
 from .._request.to_json import is_list_like, is_mapping
 from .._views.completion import ChatCompletionsResponse
 from .checkpoint import canonical, hash_of, request_hash
-from .outcome import Progress
 
-__all__ = ("Budget", "Item", "Plan", "Row", "Rows", "Source")
+__all__ = ("Item", "Plan", "Row", "Rows", "Source")
 
 Rows = Iterable[Any] | AsyncIterable[Any]
 Row = tuple[Any, int, str | None]  # the row, its index, its key if it had one
@@ -56,43 +55,6 @@ _DEFAULTS: Final[dict[str, Any]] = {
     "dedup": True,
     "on_error": "collect",
 }
-
-
-def _is_positive(value: Any) -> bool:
-    # A number that can be a limit: none of NaN, infinity and `True` can.
-    is_number = isinstance(value, int | float | Decimal) and not isinstance(value, bool)
-    return is_number and math.isfinite(value) and value > 0
-
-
-def _positive(_budget: object, attribute: attrs.Attribute[Any], value: Any) -> None:
-    if value is not None and not _is_positive(value):
-        raise ConfigurationError(
-            f"budget: {attribute.name} must be a number above 0, or None for no limit; "
-            f"not {value!r}"
-        )
-
-
-@attrs.frozen(kw_only=True)
-class Budget:
-    """
-    What a run may use up; `None` is no limit.
-
-    Once it has used up one of them, it starts no more requests. Those under way are finished, so it
-    may end a little above.
-
-    `usd` is counted by the prices that the gateway sends with its answers, `tokens` are those of
-    prompts and answers, `seconds` count from the run's begin. An answer without a price counts
-    nothing, so where some have none, give `tokens`, too.
-    """
-
-    __module__ = "aistats"
-
-    usd: float | Decimal | None = attrs.field(default=None, validator=_positive)
-    """US dollars, by the prices that the gateway sends with its answers."""
-    tokens: int | None = attrs.field(default=None, validator=_positive)
-    """Tokens, those of the prompts and those of the answers."""
-    seconds: float | None = attrs.field(default=None, validator=_positive)
-    """Seconds since the run began."""
 
 
 @attrs.define(eq=False)
@@ -363,7 +325,7 @@ def _check_options(
     if on_error not in ("collect", "raise"):
         raise ConfigurationError(f'on_error must be "collect" or "raise"; not {on_error!r}')
     for name, value in above_0.items():
-        if value is not None and not _is_positive(value):
+        if value is not None and not is_positive(value):
             raise ConfigurationError(
                 f"{name} must be a number above 0, or None for no limit; not {value!r}"
             )

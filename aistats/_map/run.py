@@ -25,11 +25,12 @@ import attrs
 
 from .._clock import monotonic
 from .._errors import ConfigurationError
+from .._progress import Latency, Progress
 from .._show.progress import Display, display_for, in_notebook
 from .._styles import wrong_style
 from .._views.completion import Usage, tokens_as_shown
 from .engine import Engine
-from .outcome import COLUMNS, TICK, Latency, Outcome, Progress, Statistics, as_shown
+from .outcome import COLUMNS, TICK, Outcome, Statistics, as_shown
 from .plan import Item, Plan, Row, Rows, Source
 
 if TYPE_CHECKING:

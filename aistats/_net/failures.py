@@ -16,7 +16,7 @@ from .._errors import (
     at_local_limit,
     out_of_time,
 )
-from .._timeout import Timeout
+from .._options import Timeout
 from .deadlines import Deadline
 from .local_limits import local_limit
 from .tls import advice_on

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import aiohttp
 
 from .._errors import ConfigurationError
-from .._timeout import Timeout
+from .._options import Timeout
 from .deadlines import Deadline
 from .failures import given_up, translated
 

@@ -31,7 +31,7 @@ from yarl import URL
 from .._clock import monotonic
 from .._errors import ConfigurationError
 from .._exchange import Trace
-from .._timeout import Timeout
+from .._options import Timeout
 from .connector import SENDING, Connector
 from .deadlines import Deadline, Deadlines, Interruption
 from .failures import given_up, translated

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
     from .._exchange import Attempt, Timing
-    from .._map.outcome import Progress
+    from .._progress import Progress
 
 __all__ = (
     "LISTED_ROWS",

@@ -26,7 +26,7 @@ from .cards import progress_figures, progress_html
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from .._map.outcome import Progress
+    from .._progress import Progress
 
 __all__ = ("Display", "LiveHTML", "awake", "display_for", "in_notebook")
 

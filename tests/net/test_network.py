@@ -26,7 +26,7 @@ from aistats._net import connector as _connector
 from aistats._net import tls as _tls
 from aistats._net.failures import translated
 from aistats._net.proxy import environment_proxy, is_bypassed
-from aistats._timeout import Timeout
+from aistats._options import Timeout
 
 pytestmark = pytest.mark.anyio
 Connect = Callable[..., Caller]
