@@ -1,5 +1,5 @@
 """
-What can be run on the project: `nox -s lint types tests`, and `bench` and `demo`.
+What can be run on the project: `nox -s lint types tests oldest`, and `bench` and `demo`.
 """
 
 from __future__ import annotations
@@ -61,6 +61,23 @@ def tests(session: nox.Session) -> None:
     session.run("coverage", "combine", "--quiet")
     # A part of the tests covers a part of the package.
     session.run("coverage", "report", *([] if session.posargs else ["--fail-under=95"]))
+
+
+@nox.session(python=PYTHONS[0])
+def oldest(session: nox.Session) -> None:
+    """
+    The tests pass with the oldest Python and the oldest versions of what the package needs;
+    arguments go to pytest.
+    """
+    extras = PROJECT["project"]["optional-dependencies"]
+    needed = PROJECT["project"]["dependencies"] + [
+        requirement for extra in ("notebook", "pandas", "progress") for requirement in extras[extra]
+    ]
+    floors = [requirement.replace(">=", "==") for requirement in needed]
+    # The oldest pandas was built for numpy 1, but does not say so.
+    session.install(".[local,tests]", *floors, "numpy<2")
+    session.env["PYTHONSAFEPATH"] = "1"
+    session.run("pytest", *session.posargs)
 
 
 @nox.session

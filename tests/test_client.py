@@ -684,14 +684,17 @@ async def test_names_of_headers(connect: Connect, raw_server: RawServer) -> None
     assert caught.value.as_curl().lower().count("user-agent: ") == 1
 
 
-async def test_answer_before_the_request_is_out(connect: Connect, raw_server: RawServer) -> None:
+@pytest.mark.parametrize("session", [None, aiohttp.ClientSession], ids=["own", "session"])
+async def test_answer_before_the_request_is_out(
+    connect: Connect, raw_server: RawServer, session: Callable[[], aiohttp.ClientSession] | None
+) -> None:
     """Who reads slowly while a long request goes out yet has not waited for anything."""
     begun, gate, sent = Gate(), Gate(), Gate()
     stream = head(Content_Type="text/event-stream", Transfer_Encoding="chunked")
     raw_server.script(
         begun, stream + chunked(OPENING, end=False), gate, READ, sent, chunked(delta("Hi"), STOP)
     )
-    caller = connect(raw_server.url, timeout=aistats.Timeout(idle=0.6))
+    caller = connect(raw_server.url, timeout=aistats.Timeout(idle=0.6), session=session)
     items = caller.stream_text({**HI, "messages": "x" * 15_000_000}).__aiter__()
     async with anyio.create_task_group() as group:
         group.start_soon(items.__anext__)

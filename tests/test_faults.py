@@ -1486,12 +1486,16 @@ async def test_slow_upload(connect: Connect, raw_server: RawServer) -> None:
     assert time.monotonic() - begin > 0.8
 
 
-async def test_who_reads_slowly_is_not_idle(connect: Connect, raw_server: RawServer) -> None:
+@pytest.mark.parametrize("session", [None, aiohttp.ClientSession], ids=["own", "session"])
+async def test_who_reads_slowly_is_not_idle(
+    connect: Connect, raw_server: RawServer, session: Callable[[], aiohttp.ClientSession] | None
+) -> None:
     """What the caller does between the lines of a stream is no silence, comments or not."""
     told, more = Gate(), Gate()
     comment = b": working\n\n"
     raw_server.script(READ, event_stream(BEGUN, comment), told, piece(comment), more, STORY)
-    caller = connect(raw_server.url, timeout=Timeout(idle=0.3, total=None), max_retries=0)
+    timeout = Timeout(idle=0.3, total=None)
+    caller = connect(raw_server.url, timeout=timeout, max_retries=0, session=session)
 
     comments = 0
     with contextlib.suppress(aistats.StreamError):  # how it ends is for others

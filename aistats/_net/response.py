@@ -203,6 +203,11 @@ class _Reading:
         deadline.begin(self.break_off)
         if raw.connection is not None and (protocol := raw.connection.protocol) is not None:
             # It has not all come yet.
+            if protocol.read_timeout is not None:
+                # Set by a session, to limit the wait for the headers. aiohttp would also count the
+                # time in which the caller does not read. From here on the deadline is the limit.
+                protocol.read_timeout = None
+                protocol.start_timeout()  # stops the timer that runs
             self._closed = protocol.closed
             if self._closed is not None:
                 # One on each connection stays, however many answers come on it.
