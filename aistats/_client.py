@@ -8,7 +8,10 @@ from collections.abc import AsyncIterable, Callable, Iterable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from ._call.gateway import MAX_RESPONSE_BYTES, Gateway
+from ._call.chat import chat_call
+from ._call.credentials import ApiKey
+from ._call.gateway import Gateway
+from ._call.settings import MAX_RESPONSE_BYTES, ClientSettings
 from ._call.stream import AsyncStream
 from ._options import CallOptions, RetryPolicy, RunOptions, Timeout
 from ._request.keywords import ChatRequest, MapKeywords, TextKeywords, lists_keywords
@@ -73,18 +76,19 @@ class AsyncClient:
         session: aiohttp.ClientSession | Callable[[], aiohttp.ClientSession] | None = None,
         max_response_bytes: int = MAX_RESPONSE_BYTES,
     ) -> None:
-        key, api_key = [api_key], None  # so that no traceback shows it
-        self._gateway = Gateway(
-            key.pop(),
+        given, api_key = [api_key], None  # so that no traceback shows it
+        key = ApiKey(given.pop())
+        settings = ClientSettings(
             base_url,
-            timeout=timeout,
-            max_retries=max_retries,
-            max_connections=max_connections,
-            default_headers=default_headers,
-            ssl_context=ssl_context,
-            session=session,
-            max_response_bytes=max_response_bytes,
+            timeout,
+            max_retries,
+            max_connections,
+            default_headers,
+            ssl_context,
+            session,
+            max_response_bytes,
         )
+        self._gateway = Gateway(key, settings)
 
     def __repr__(self) -> str:
         # A traceback with locals may show a client whose making has failed.
@@ -94,7 +98,7 @@ class AsyncClient:
     def __reduce__(self) -> tuple[Any, ...]:
         # It pickles by its settings, the key among them, so that a pool of processes can use it.
         state = {name: value for name, value in vars(self).items() if name != "_gateway"}
-        return _remade, (type(self), self._gateway.settings()), state
+        return _remade, (type(self), self._gateway.arguments()), state
 
     @property
     def base_url(self) -> str:
@@ -135,7 +139,7 @@ class AsyncClient:
             APIStatusError: The gateway answered with an error; see its subclasses.
             APIResponseError: The answer is not what the contract says.
         """
-        call = self._gateway.call(request, keywords, is_stream=False)
+        call = chat_call(self._gateway, request, keywords, is_stream=False)
         return await call.whole()
 
     @lists_keywords(CallOptions, ChatCompletionsParams)
@@ -155,7 +159,7 @@ class AsyncClient:
             RequestValidationError: The request is wrong. Nothing was sent.
             ConfigurationError: An option is wrong, or the client has been closed.
         """
-        call = self._gateway.call(request, keywords, is_stream=True)
+        call = chat_call(self._gateway, request, keywords, is_stream=True)
         return AsyncStream(call.open)
 
     @lists_keywords(RunOptions, CallOptions, ChatCompletionsParams)

@@ -9,7 +9,10 @@ from collections.abc import AsyncIterable, Callable, Iterable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from ._call.gateway import MAX_RESPONSE_BYTES, Gateway
+from ._call.chat import chat_call
+from ._call.credentials import ApiKey
+from ._call.gateway import Gateway
+from ._call.settings import MAX_RESPONSE_BYTES, ClientSettings
 from ._call.stream import Stream
 from ._options import CallOptions, RetryPolicy, RunOptions, Timeout
 from ._request.keywords import ChatRequest, MapKeywords, TextKeywords, lists_keywords
@@ -77,18 +80,19 @@ class Client:
         # With the first client: it takes long to load, as what `Gateway` loads.
         from ._net.loop import LoopThread
 
-        key, api_key = [api_key], None  # so that no traceback shows it
-        self._gateway = Gateway(
-            key.pop(),
+        given, api_key = [api_key], None  # so that no traceback shows it
+        key = ApiKey(given.pop())
+        settings = ClientSettings(
             base_url,
-            timeout=timeout,
-            max_retries=max_retries,
-            max_connections=max_connections,
-            default_headers=default_headers,
-            ssl_context=ssl_context,
-            session=session,
-            max_response_bytes=max_response_bytes,
+            timeout,
+            max_retries,
+            max_connections,
+            default_headers,
+            ssl_context,
+            session,
+            max_response_bytes,
         )
+        self._gateway = Gateway(key, settings)
         self._loop = LoopThread(self._gateway.transport)
 
     def __repr__(self) -> str:
@@ -100,7 +104,7 @@ class Client:
         # It pickles by its settings, the key among them, so that a pool of processes can use it.
         own = ("_gateway", "_loop")
         state = {name: value for name, value in vars(self).items() if name not in own}
-        return _remade, (type(self), self._gateway.settings()), state
+        return _remade, (type(self), self._gateway.arguments()), state
 
     @property
     def base_url(self) -> str:
@@ -141,7 +145,7 @@ class Client:
             APIStatusError: The gateway answered with an error; see its subclasses.
             APIResponseError: The answer is not what the contract says.
         """
-        call = self._gateway.call(request, keywords, is_stream=False)
+        call = chat_call(self._gateway, request, keywords, is_stream=False)
         return self._loop.run(call.whole)
 
     @lists_keywords(CallOptions, ChatCompletionsParams)
@@ -161,7 +165,7 @@ class Client:
             RequestValidationError: The request is wrong. Nothing was sent.
             ConfigurationError: An option is wrong, or the client has been closed.
         """
-        call = self._gateway.call(request, keywords, is_stream=True)
+        call = chat_call(self._gateway, request, keywords, is_stream=True)
         return Stream(call.open, self._loop.run)
 
     @lists_keywords(RunOptions, CallOptions, ChatCompletionsParams)

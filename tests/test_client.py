@@ -1610,4 +1610,4 @@ def test_copies_of_a_subclass(gateway: Gateway, kind: Any, again: Callable[[Any]
     assert (type(copied), copied.team, copied.note) == (kind, "blue", ["later"])
     assert copied.base_url == gateway.url
     assert copied._gateway is not client._gateway
-    assert copied._gateway._timeout.total == 7
+    assert copied._gateway.timeout.total == 7

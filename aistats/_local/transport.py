@@ -25,6 +25,7 @@ class LocalTransport(Transport):
 
     async def send(
         self,
+        method: str,
         path: str,
         body: bytes,
         headers: Mapping[str, str],
@@ -37,7 +38,7 @@ class LocalTransport(Transport):
         Send one request. See `Transport.send`.
         """
         body = in_llama_terms(body)
-        return await super().send(path, body, headers, query, timeout, remaining, trace)
+        return await super().send(method, path, body, headers, query, timeout, remaining, trace)
 
 
 def in_llama_terms(body: bytes) -> bytes:

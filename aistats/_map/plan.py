@@ -19,7 +19,9 @@ from typing import Any, Final, Literal
 import attrs
 import orjson
 
-from .._call.gateway import Call, Gateway
+from .._call.call import Call
+from .._call.chat import chat_call
+from .._call.gateway import Gateway
 from .._call.retry import is_local, is_throttle
 from .._errors import (
     AIStatsError,
@@ -108,7 +110,7 @@ class Plan:
     on_error: Literal["collect", "raise"]
     stop_after: float | None
     extra_body: Mapping[str, Any] | None
-    call: Call
+    call: Call[ChatCompletionsResponse]
     """A call with the options of all of them, and a body of its own."""
     policy: RetryPolicy
     """Says whether another try might end otherwise."""
@@ -144,7 +146,7 @@ class Plan:
         call_options, params = split(rest, CALL_OPTIONS)
         # Validate what all requests share with a placeholder prompt, so that `map` itself raises.
         placeholder = {"model": "any", **params, "messages": "any"}
-        call = gateway.call(None, {**placeholder, **call_options}, is_stream=False)
+        call = chat_call(gateway, None, {**placeholder, **call_options}, is_stream=False)
         extra_body = call_options.get("extra_body")
         return cls(
             gateway,

@@ -31,7 +31,7 @@ def _genuine(owner: type[Any], name: str, module: types.ModuleType) -> Any:
 
 _Session, _Request = aiohttp.ClientSession, aiohttp.ClientRequest
 _SESSION_REQUEST = _genuine(_Session, "_request", aiohttp.client)
-_SESSION_POST = _genuine(_Session, "post", aiohttp.client)
+_SESSION_METHOD = _genuine(_Session, "request", aiohttp.client)
 _REQUEST_SEND = _genuine(_Request, "send", aiohttp.client_reqrep)
 
 
@@ -44,7 +44,7 @@ def is_patched() -> bool:
     # It is asked for each request, so that what is patched or restored at any time counts.
     return (
         _Session._request is not _SESSION_REQUEST  # pyright: ignore[reportPrivateUsage]
-        or _Session.post is not _SESSION_POST
+        or _Session.request is not _SESSION_METHOD
         or _Request.send is not _REQUEST_SEND
     )
 

@@ -34,6 +34,7 @@ class Request(aiohttp.ClientRequest):
 
     def __init__(
         self,
+        method: str,
         url: URL,
         headers: CIMultiDict[str],
         body: bytes,
@@ -42,7 +43,7 @@ class Request(aiohttp.ClientRequest):
     ) -> None:
         is_small = proxy is None and len(body) <= SMALL
         super().__init__(
-            "POST",
+            method,
             url,
             headers=headers,
             data=None if is_small else Upload(body, deadline),
@@ -74,12 +75,12 @@ class Request(aiohttp.ClientRequest):
         if self._small is None:
             return await super().send(conn)
         writer = StreamWriter(protocol, self.loop)
-        await writer.write_headers(f"POST {self.url.raw_path_qs} HTTP/1.1", self.headers)
+        await writer.write_headers(f"{self.method} {self.url.raw_path_qs} HTTP/1.1", self.headers)
         await writer.write_eof(self._small)
         self._deadline.want()
         self._deadline.wait()
         return self.response_class(
-            "POST",
+            self.method,
             self.url,
             writer=None,
             continue100=None,

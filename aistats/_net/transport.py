@@ -97,6 +97,7 @@ class Transport:
 
     async def send(
         self,
+        method: str,
         path: str,
         body: bytes,
         headers: Mapping[str, str],
@@ -109,6 +110,7 @@ class Transport:
         Send one request, and return the answer when its headers are there.
 
         Args:
+            method: The HTTP method.
             path: What follows the base URL.
             body: The request's body.
             headers: On top of the transport's own; they win.
@@ -128,7 +130,7 @@ class Transport:
         SENDING.set(trace)
         try:
             raw = await pool.answer(
-                self._address(path, query), self._merged(headers), body, timeout, deadline
+                method, self._address(path, query), self._merged(headers), body, timeout, deadline
             )
             # A user's own session has no traces of ours: there, only an error while connecting
             # proves that nothing was sent.
@@ -312,6 +314,7 @@ class _Pool:
 
     async def answer(
         self,
+        method: str,
         url: URL,
         headers: CIMultiDict[str],
         body: bytes,
@@ -326,7 +329,7 @@ class _Pool:
         with Interruption() as interrupt:
             deadline.begin(interrupt)
             try:
-                raw = await self._post(url, headers, body, timeout, deadline)
+                raw = await self._send(method, url, headers, body, timeout, deadline)
                 if not deadline.expired:
                     return raw
                 raw.close()  # a middleware of the user's went on all the same
@@ -337,8 +340,9 @@ class _Pool:
                 deadline.end()
         return None
 
-    async def _post(
+    async def _send(
         self,
+        method: str,
         url: URL,
         headers: CIMultiDict[str],
         body: bytes,
@@ -346,7 +350,8 @@ class _Pool:
         deadline: Deadline,
     ) -> aiohttp.ClientResponse:
         if not self.is_plain or is_patched():
-            return await self.session.post(
+            return await self.session.request(
+                method,
                 url,
                 data=body if len(body) <= SMALL else Upload(body, deadline),
                 headers=headers,
@@ -357,7 +362,7 @@ class _Pool:
             )
         # What the session would do, without what no request of ours has: cookies, redirects,
         # middlewares, limits of aiohttp's own.
-        request = Request(url, headers, body, self.proxy, deadline)
+        request = Request(method, url, headers, body, self.proxy, deadline)
         connector = self.session.connector
         assert connector is not None
         try:
@@ -397,7 +402,7 @@ async def _session_life(
     make: Callable[[], aiohttp.ClientSession], deadlines: Deadlines, lock: asyncio.Lock
 ) -> AsyncGenerator[aiohttp.ClientSession, None]:
     made: Any = make()
-    if not hasattr(made, "post") or not hasattr(made, "closed"):
+    if not hasattr(made, "request") or not hasattr(made, "closed"):
         if asyncio.iscoroutine(made):
             made.close()
         raise ConfigurationError(

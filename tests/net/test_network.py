@@ -21,7 +21,7 @@ from servers import Gateway, completion
 from yarl import URL
 
 import aistats
-from aistats._call.gateway import _checked_base_url
+from aistats._call.settings import _checked_base_url
 from aistats._net import connector as _connector
 from aistats._net import tls as _tls
 from aistats._net.failures import translated

@@ -1,0 +1,203 @@
+"""
+One call: an operation, the bytes of its request, and its options.
+
+A `Call` is ready to be made and does not know who makes it: `AsyncClient` awaits it, `Client` has
+it awaited on the background loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Generic, TypeVar
+from urllib.parse import urlencode
+
+import attrs
+
+from .._clock import monotonic
+from .._errors import AIStatsError, APIConnectionError, APIResponseError, StreamError
+from .._exchange import SentRequest, redact
+from .._options import RetryPolicy, Timeout
+from .._views.json import parse_json
+from .._wire.decoder import StreamDecoder, status_error_from
+from .._wire.operation import Operation
+from .attempts import Attempts, CurrentAttempt
+from .gateway import Gateway
+from .headers import merged_headers
+from .retry import retry_after
+from .stream import OpenedStream, Opening
+
+if TYPE_CHECKING:
+    from .._net.response import Response
+
+__all__ = ("Call",)
+
+T = TypeVar("T")
+ValueT = TypeVar("ValueT")
+
+_MAX_ERROR_BYTES = 1024 * 1024
+_MAX_COMMENTS = 10_000  # before a stream's first event
+
+
+@attrs.define(eq=False, repr=False)
+class Call(Generic[T]):
+    """
+    One call, ready to be made.
+    """
+
+    operation: Operation[T]
+    gateway: Gateway
+    body: bytes
+    headers: Mapping[str, str]
+    query: Mapping[str, str]
+    timeout: Timeout
+    policy: RetryPolicy
+    is_pinned: bool = False
+    """Whether the caller limits how many requests are in flight, and not the client."""
+
+    def with_body(self, body: bytes) -> Call[T]:
+        """
+        Return the same call with another request.
+        """
+        # attrs.evolve takes five times as long, and each row of a run needs one.
+        return Call(
+            self.operation,
+            self.gateway,
+            body,
+            self.headers,
+            self.query,
+            self.timeout,
+            self.policy,
+            self.is_pinned,
+        )
+
+    async def whole(self) -> T:
+        """
+        Make the call, and return the whole answer.
+        """
+        return await self._attempts().make(self._whole_once)
+
+    async def open(self, opening: Opening) -> OpenedStream | None:
+        """
+        Make the call, and return the stream when its first event has arrived; `None` if *opening*
+        was given up before.
+        """
+        with self.gateway.transport.interruption() as interruption:
+            opening.break_off = interruption.soon
+            if opening.is_given_up:
+                return None
+            return await self._attempts().make(self._open_once)
+        return None
+
+    def _attempts(self) -> Attempts:
+        return Attempts(self.gateway, self.timeout, self.policy, self.is_pinned, self._sent_request)
+
+    async def _whole_once(self, current: CurrentAttempt) -> T:
+        body = await self._read_whole(await self._send(current))
+        current.take_time()
+        return self._without_key(lambda answer: self.operation.read(answer, current.exchange), body)
+
+    async def _open_once(self, current: CurrentAttempt) -> OpenedStream:
+        response = await self._send(current)
+        decoder = StreamDecoder(
+            current.exchange,
+            longest_event=self.gateway.max_response_bytes,
+            choices=_choices_of(self.body),
+            masked=self.gateway.masked,
+        )
+        try:
+            if response.content_type == "text/event-stream":
+                await _receive_first_event(response, decoder, self.gateway.max_response_bytes)
+            else:
+                # JSON in place of a stream is a whole completion or an error; nothing else is.
+                self._without_key(decoder.receive_whole, await self._read_whole(response))
+        except APIConnectionError:
+            # Without an event, there was no answer.
+            current.trace.first_byte = None
+            raise
+        except BaseException:
+            response.close()  # an error that is kept would hold the connection
+            raise
+        finally:
+            current.take_time()
+
+        def finish() -> None:
+            # Not done earlier: it would delay the first chunk.
+            current.exchange.request = self._sent_request()
+            current.take_time()
+
+        return OpenedStream(response, decoder, current.exchange, finish)
+
+    async def _send(self, current: CurrentAttempt) -> Response:
+        self.gateway.check_open()
+        exchange = current.exchange
+        response = await self.gateway.transport.send(
+            self.operation.method,
+            self.operation.path,
+            self.body,
+            self.headers,
+            self.query,
+            self.timeout,
+            current.time_left,
+            current.trace,
+        )
+        exchange.status = response.status
+        exchange.raw_headers = response.raw_headers
+        if 200 <= response.status < 300:
+            return response
+        try:
+            body, _ = await response.read(_MAX_ERROR_BYTES)
+        except (APIConnectionError, APIResponseError):
+            body = b""  # the status says enough
+        exchange.request = self._sent_request()
+        wait = retry_after(exchange.headers, datetime.now(UTC))
+        raise status_error_from(self.gateway.masked(body), exchange, wait)
+
+    def _without_key(self, read: Callable[[bytes], ValueT], body: bytes) -> ValueT:
+        # A server that echoes the request echoes the key. An error must not show it; an answer is
+        # left as it is.
+        try:
+            return read(body)
+        except AIStatsError:
+            if (masked := self.gateway.masked(body)) == body:
+                raise
+        return read(masked)
+
+    async def _read_whole(self, response: Response) -> bytes:
+        limit = self.gateway.max_response_bytes
+        body, is_all = await response.read(limit)
+        if not is_all:
+            raise APIResponseError(
+                f"The answer is longer than {limit} bytes and was given up. "
+                "Raise max_response_bytes, if that is right."
+            )
+        return body
+
+    def _sent_request(self) -> SentRequest:
+        own = {"Authorization": "***"}
+        headers = merged_headers(own, self.gateway.public_headers, self.headers)
+        query = f"?{urlencode(self.query)}" if self.query else ""
+        url = f"{self.gateway.base_url}/{self.operation.path}{query}"
+        return SentRequest(self.operation.method, url, redact(headers), self.body)
+
+
+def _choices_of(body: bytes) -> int:
+    # Hardly any request has it; inside a string its quotes would be escaped.
+    number = parse_json(body).get("n") if b'"n":' in body else None
+    return number if isinstance(number, int) else 1
+
+
+async def _receive_first_event(response: Response, decoder: StreamDecoder, limit: int) -> None:
+    received = 0
+    start = monotonic()
+    while not decoder.has_event:
+        data = await response.receive(silence=monotonic() - start if received else 0.0)
+        decoder.receive_data(data)
+        if not data or decoder.has_event:
+            return
+        received += len(data)
+        if received > limit or decoder.waiting > _MAX_COMMENTS:
+            raise StreamError(
+                f"There are only comments in the first {received} bytes of the stream; it was "
+                "given up. Check that base_url leads to the gateway's API."
+            )
