@@ -1654,7 +1654,7 @@ async def test_nothing_is_kept_of_what_has_ended(
     connect: Connect, raw_server: RawServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A stream whose body has ended with it is let go then and there, not after a while."""
-    monkeypatch.setattr(aistats._call.stream, "_GRACE", 3600.0)
+    monkeypatch.setattr(aistats._call.stream_state, "_GRACE", 3600.0)
     raw_server.script(*[READ, event_stream(*story("Hi")) + chunked()] * 3)
     caller = connect(raw_server.url)
 

@@ -219,7 +219,18 @@ TRACEBACKS = {
     ],
     "raise aistats.AIStatsError('mine')": ["Cell In", "AIStatsError: mine"],
 }
-INTERNAL = ["asyncio", "futures", "loop.py", "gateway.py", "request.py", "IPython", "_pull"]
+INTERNAL = [
+    "asyncio",
+    "futures",
+    "loop.py",
+    "gateway.py",
+    "chat.py",
+    "attempts.py",
+    "call.py",
+    "request.py",
+    "IPython",
+    "_pull",
+]
 
 
 def tracebacks(outputs: list[Any]) -> list[str]:
@@ -272,7 +283,7 @@ def test_other_kinds_of_traceback(notebook: Callable[..., Notebook], gateway: Ga
     assert "in generate_text" in plain
     assert "in call" not in plain
     for text in (verbose, again):
-        assert "gateway.py" in text
+        assert "chat.py" in text
         assert "temperature=3" in text
     assert "base_url = 'nonsense'" in configuration
     assert KEY not in "".join([verbose, again, configuration])

@@ -24,8 +24,8 @@ from .._wire.operation import Operation
 from .attempts import Attempts, CurrentAttempt
 from .gateway import Gateway
 from .headers import merged_headers
+from .opening import OpenedStream, Opening
 from .retry import retry_after
-from .stream import OpenedStream, Opening
 
 if TYPE_CHECKING:
     from .._net.response import Response

@@ -34,7 +34,7 @@ from .outcome import COLUMNS, TICK, Outcome, Statistics, as_shown
 from .plan import Item, Plan, Row, Rows, Source
 
 if TYPE_CHECKING:
-    from .._call.stream import Run as RunStep
+    from .._call.opening import RunOnLoop
 
 __all__ = ("AsyncRun", "Run")
 
@@ -455,7 +455,7 @@ class Run(_AnyRun):
         self,
         plan: Plan,
         source: Rows | Source,
-        run: RunStep,
+        run: RunOnLoop,
         before: Mapping[int, Outcome] | None = None,
     ) -> None:
         super().__init__(plan, source, before)
