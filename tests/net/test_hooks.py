@@ -17,12 +17,14 @@ from servers import Gateway
 
 import aistats
 from aistats._net import patches as _patches
+from aistats._net import transport as _transport
 
 pytestmark = pytest.mark.anyio
 Connect = Callable[..., Caller]
 HI: dict[str, Any] = {"model": "openai/gpt-5-nano", "messages": "Hi"}
 
 
+@pytest.mark.skipif(not _transport._KNOWS_AIOHTTP, reason="this aiohttp always goes by its session")
 async def test_an_untouched_session_is_not_used(caller: Caller) -> None:
     """Requests of an untouched session go out without it."""
     await caller.generate_text(HI)
