@@ -60,33 +60,33 @@ def _check(_timeout: object, attribute: attrs.Attribute[Any], value: object) -> 
 @attrs.frozen(kw_only=True)
 class Timeout:
     """
-    The limits of one call, in seconds; `None` means no limit. Each is given by its name.
+    Time limits of one call, in seconds. `None` means no limit.
     """
 
     connect: float | None = attrs.field(default=10.0, validator=_check)
     """
-    For one connection to be made: looking up the host, TCP, TLS. Waiting for a free place is not
-    counted.
+    Limit for making one connection: looking up the host, TCP and TLS. Waiting for a free place in
+    the connection pool does not count.
     """
     idle: float | None = attrs.field(default=300.0, validator=_check)
     """
-    The longest wait for an answer to begin, for a stream's next event, for the next bytes of a
-    body, or for a piece of a long request to go out. Comments in a stream do not count: the gateway
-    sends none, and a reasoning model or a server tool is silent for minutes.
+    Longest wait for an answer to begin, for a stream's next event, for the next bytes of a body, or
+    for the server to take more of a long request. Comments in a stream are no events. The gateway
+    sends no keep-alives, and a reasoning model or a server tool is silent for minutes.
     """
     total: float | None = attrs.field(default=1800.0, validator=_check)
     """
-    The whole call: queueing, every attempt, the waits between them and the reading of the stream.
+    Limit for the whole call: queueing, all attempts, the waits between them, and reading the
+    stream.
     """
 
     @classmethod
     def of(cls, value: Timeout | float | None) -> Timeout:
         """
-        *value* itself, a bare number as `total` with the other defaults, or `None` as no limit at
-        all.
+        Return *value* as time limits: a number is `total`, and `None` means no limits at all.
 
         Raises:
-            ConfigurationError: It is none of them.
+            ConfigurationError: It is something else.
         """
         if isinstance(value, Timeout):
             return value
@@ -116,7 +116,7 @@ def _not_negative(_policy: object, attribute: attrs.Attribute[Any], value: Any) 
 
 
 def _is_asked(_policy: object, _attribute: attrs.Attribute[Any], value: Any) -> None:
-    # What an `async def` returns would count as a yes.
+    # The coroutine that an `async def` returns would count as true.
     if value is not None and (not callable(value) or inspect.iscoroutinefunction(value)):
         raise ConfigurationError(f"retry_if must be a plain function, or None; not {value!r}")
 
@@ -135,7 +135,7 @@ def _as_statuses(statuses: Any) -> frozenset[int]:
 
 
 def _in_ranges(statuses: frozenset[int]) -> str:
-    # `{429, 500-504}`: there are a hundred of them by default.
+    # `{429, 500-504}`: by default there are a hundred statuses.
     ranges: list[list[int]] = []
     for status in sorted(statuses):
         if ranges and status == ranges[-1][1] + 1:
@@ -157,25 +157,25 @@ def _is_count(_policy: object, _attribute: attrs.Attribute[Any], value: Any) -> 
 @attrs.frozen
 class RetryPolicy:
     """
-    Which failed attempts are tried again, how often and after how long.
+    Which failed attempts are retried, how often, and after how long.
 
-    An attempt is tried again if no answer began (the connection failed or was lost) or if the
-    answer's status is one of *statuses*, unless the answer itself says otherwise: the header
-    `x-should-retry`, a quota that is used up, an upstream failure that is permanent. A stream is
-    tried again only before its first event.
+    An attempt is retried if no answer began (the connection failed or was lost) or if the status is
+    one of *statuses*, unless the response says otherwise: by the header `x-should-retry`, by an
+    exhausted quota, or by a permanent failure of the providers. A stream is retried only before its
+    first event.
     """
 
     max_retries: int = attrs.field(default=2, validator=_is_count)
-    """How often at the most, after the first attempt."""
+    """Most retries after the first attempt."""
     base: float = attrs.field(default=0.5, validator=_not_negative)
     """
-    The first wait is a random time up to this, in seconds; the limit doubles each time ("full
-    jitter").
+    Longest first wait, in seconds. It doubles with each retry; the actual wait is a random part of
+    it ("full jitter").
     """
     cap: float = attrs.field(default=8.0, validator=_not_negative)
-    """That limit's own limit, in seconds."""
+    """Longest backoff, in seconds."""
     longest_wait: float = attrs.field(default=60.0, validator=_not_negative)
-    """A `Retry-After` beyond this, in seconds, is not waited for: the error is raised at once."""
+    """A longer `Retry-After`, in seconds, is not waited for: the error is raised at once."""
     shared_wait: float = attrs.field(default=60.0, validator=_not_negative)
     """
     For how many seconds, at most, a `Retry-After` also holds back the client's other calls. At 0 it
@@ -184,32 +184,31 @@ class RetryPolicy:
     statuses: frozenset[int] = attrs.field(
         default=_RETRIED_STATUSES, converter=_as_statuses, repr=_in_ranges
     )
-    """The statuses that are tried again."""
+    """HTTP statuses that are retried."""
     retry_ambiguous: bool = attrs.field(default=True, validator=_is_flag)
     """
-    Whether to try again after a connection was lost when the request was out and no answer had
-    begun. The gateway may have done the work by then, and a second try be billed as well: it knows
-    no idempotency keys.
+    Whether to retry after the connection was lost between the request and the answer. The gateway
+    may have done the work, and a retry may be billed as well: it has no idempotency keys.
     """
     retry_if: Callable[[AIStatsError], bool | None] | None = attrs.field(
         default=None, validator=_is_asked
     )
-    """Asked first about each error: `True` or `False` decides, `None` leaves it to the rules."""
+    """Asked first about each error. `True` or `False` decides; `None` leaves it to the rules."""
 
-    def next_delay(self, attempt: int, error: AIStatsError, dice: float) -> float | None:
+    def next_delay(self, attempt: int, error: AIStatsError, jitter: float) -> float | None:
         """
-        Seconds until the next attempt, or `None` to give up.
+        Return the seconds to wait before the next attempt, or `None` to give up.
 
         Args:
-            attempt: How many attempts there have been, 1 or more.
-            error: What the last one ended with.
-            dice: A random number from 0 to 1.
+            attempt: Number of attempts so far, 1 or more.
+            error: The last attempt's error.
+            jitter: A random number from 0 to 1.
         """
         if attempt > self.max_retries or not self._is_retried(error):
             return None
         asked = error.retry_after if isinstance(error, APIStatusError) else None
         if asked is None:
-            return dice * min(self.cap, self.base * 2.0 ** min(attempt - 1, 60))
+            return jitter * min(self.cap, self.base * 2.0 ** min(attempt - 1, 60))
         return asked if asked <= self.longest_wait else None
 
     def shared_wait_for(self, error: AIStatsError) -> float | None:

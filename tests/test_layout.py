@@ -40,7 +40,6 @@ PLACES = [place for rank in RANKS for place in rank]
 
 # What does not hold yet. Nothing is ever added here.
 PENDING: dict[str, set[str]] = {
-    "_call.limits": {"length", "Limits"},
     "_local.local": {"length"},
     "_map.engine": {"length", "Engine"},
     "_map.plan": {"length"},

@@ -1,8 +1,5 @@
 """
-Whether a failed attempt is tried again, and when: error and attempt in, seconds to wait or `None`
-out.
-
-Nothing here reads a clock or rolls dice; both are arguments.
+What errors and headers say about retries, and the budget of a client's retries.
 """
 
 from __future__ import annotations
@@ -19,10 +16,9 @@ __all__ = ("RetryBudget", "is_local", "is_throttle", "retry_after")
 
 class RetryBudget:
     """
-    Keeps an outage from multiplying the load: a client's retries draw on it, its successes fill it
-    up again.
+    Limits a client's retries, so that an outage does not multiply the load.
 
-    It starts full. A retry takes one token; an answer gives half a token back.
+    The budget starts full. A retry takes one token, and an answer returns half a token.
     """
 
     __slots__ = ("_capacity", "_tokens")
@@ -33,7 +29,7 @@ class RetryBudget:
 
     def take(self) -> bool:
         """
-        Take the token of one retry; `False` if there is none.
+        Take the token for one retry; `False` if there is none.
         """
         if self._tokens < 1:
             return False
@@ -42,15 +38,15 @@ class RetryBudget:
 
     def give_back(self) -> None:
         """
-        Note an answer.
+        Return half a token, for an answer.
         """
         self._tokens = min(self._capacity, self._tokens + 0.5)
 
 
 def retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
     """
-    The seconds to wait that *headers* ask for, at the time *now*; `None` where they ask for nothing
-    sensible.
+    Return the seconds to wait that *headers* ask for, at the time *now*; `None` if they ask for
+    nothing sensible.
 
     `retry-after-ms` is milliseconds; `Retry-After` is seconds or an HTTP date (RFC 9110, section
     10.2.3).
@@ -95,9 +91,10 @@ _SPENT_CODES = frozenset({"key_limit_exceeded", "insufficient_quota"})
 
 def is_throttle(error: BaseException) -> bool:
     """
-    Whether *error* says "not so fast": a 429, or a 502 for a provider that was rate-limited.
+    Return whether *error* is a rejection as too fast: a 429, or a 502 for a provider that was
+    rate-limited.
 
-    A quota that is used up is no throttle, although it comes as a 429: to wait doesn't help.
+    An exhausted quota is a 429 as well, but waiting does not help.
     """
     if not isinstance(error, APIStatusError) or error.code in _SPENT_CODES:
         return False

@@ -27,7 +27,7 @@ from decimal import Decimal
 import anyio.to_thread
 import attrs
 
-from .._call.limits import Pace, estimated_tokens
+from .._call.pace import Pace, estimated_tokens
 from .._call.retry import is_local, is_throttle
 from .._clock import monotonic
 from .._errors import (

@@ -24,7 +24,8 @@ from servers import Gate, Gateway, auntil, error_body, story
 
 import aistats
 from aistats import APIConnectionError, APIStatusError, ConfigurationError, RetryPolicy
-from aistats._call.limits import Limits, Pace, estimated_tokens
+from aistats._call.limits import Limits
+from aistats._call.pace import Pace, estimated_tokens
 from aistats._call.retry import is_throttle
 from aistats._exchange import Exchange
 from aistats._wire.decoder import status_error_from
@@ -73,8 +74,8 @@ class Simulation:
     def __init__(self, server: Server, *, most: int = 100, seed: int = 0) -> None:
         self.server = server
         self.clock = Clock()
-        self.dice = random.Random(seed)
-        self.limits = Limits(most, clock=self.clock, dice=self.dice.random)
+        self.jitter = random.Random(seed)
+        self.limits = Limits(most, clock=self.clock, jitter=self.jitter.random)
         self.accepted = 0
         """How many requests the server has under way that it did not turn away."""
         self.history: list[int] = []
@@ -128,7 +129,7 @@ def slots(
     def serve(simulation: Simulation) -> Reply:
         if simulation.accepted >= count:
             return Reply(refusal, False, retry_after)
-        return Reply(0.1 * (1 + scatter * (simulation.dice.random() - 0.5)))
+        return Reply(0.1 * (1 + scatter * (simulation.jitter.random() - 0.5)))
 
     return serve
 
@@ -140,7 +141,7 @@ def knee(count: int, noise: float = 0.0) -> Server:
 
     def serve(simulation: Simulation) -> Reply:
         slower = max(1.0, simulation.limits.in_flight / count)
-        return Reply(0.1 * slower * simulation.dice.lognormvariate(0, noise))
+        return Reply(0.1 * slower * simulation.jitter.lognormvariate(0, noise))
 
     return serve
 
@@ -219,7 +220,7 @@ def test_noise_is_no_knee(noise: float, seed: int):
     """
     Latencies that scatter as those of models do don't lower the concurrency.
     """
-    simulation = Simulation(lambda this: Reply(this.dice.lognormvariate(0, noise)), seed=seed)
+    simulation = Simulation(lambda this: Reply(this.jitter.lognormvariate(0, noise)), seed=seed)
     simulation.limits.find()
 
     simulation.run(3000)
@@ -232,7 +233,7 @@ def test_other_requests_are_no_knee():
     When all requests come to take three times as long, the concurrency stays high.
     """
     simulation = Simulation(
-        lambda this: Reply((1 if this.clock.now < 1040 else 3) * this.dice.lognormvariate(0, 0.5))
+        lambda this: Reply((1 if this.clock.now < 1040 else 3) * this.jitter.lognormvariate(0, 0.5))
     )
     simulation.limits.find()
 
@@ -292,9 +293,9 @@ def test_every_request_is_answered(most: int, count: int, share: float, seed: in
     """
 
     def serve(simulation: Simulation) -> Reply:
-        dice = simulation.dice
-        wait = dice.choice([None, 0.0, 0.5])
-        return Reply(dice.random(), dice.random() >= share, wait)
+        jitter = simulation.jitter
+        wait = jitter.choice([None, 0.0, 0.5])
+        return Reply(jitter.random(), jitter.random() >= share, wait)
 
     simulation = Simulation(serve, most=most, seed=seed)
     if find:
@@ -430,7 +431,7 @@ def test_cooldown_grows_while_nothing_gets_through():
     """
     clock = Clock()
     chances = iter([1.0] * 7 + [0.0])
-    limits = Limits(4, clock=clock, dice=lambda: next(chances))
+    limits = Limits(4, clock=clock, jitter=lambda: next(chances))
     seen: list[float] = []
     for _ in range(8):
         limits.end(limits.try_start(), throttled=True)
@@ -704,7 +705,7 @@ def test_several_loops_share_the_places():
     Tasks of several loops, each in a thread of its own, some of them cancelled and some turned
     away, never have more places than there are, and all are free in the end.
     """
-    limits = Limits(3, dice=lambda: 0.0)
+    limits = Limits(3, jitter=lambda: 0.0)
     most: list[int] = []
 
     async def request(number: int) -> None:

@@ -252,7 +252,7 @@ def test_retry_if(error: AIStatsError, usual: bool, decision: bool | None):
 
 
 @pytest.mark.parametrize(
-    ("policy", "dice", "delays"),
+    ("policy", "jitter", "delays"),
     [
         (RetryPolicy(max_retries=6), 1.0, [0.5, 1.0, 2.0, 4.0, 8.0, 8.0, None]),
         (RetryPolicy(max_retries=3), 0.5, [0.25, 0.5, 1.0, None]),
@@ -264,13 +264,13 @@ def test_retry_if(error: AIStatsError, usual: bool, decision: bool | None):
         (RetryPolicy(max_retries=2, base=0), 1.0, [0.0, 0.0, None]),
     ],
 )
-def test_backoff(policy: RetryPolicy, dice: float, delays: list[float | None]):
+def test_backoff(policy: RetryPolicy, jitter: float, delays: list[float | None]):
     """
-    The limit of the wait doubles up to the cap, and the dice choose a part of it.
+    The limit of the wait doubles up to the cap, and the jitter choose a part of it.
     """
     error = refused(503)
 
-    assert [policy.next_delay(n, error, dice) for n in range(1, len(delays) + 1)] == delays
+    assert [policy.next_delay(n, error, jitter) for n in range(1, len(delays) + 1)] == delays
 
 
 @pytest.mark.parametrize(
@@ -289,12 +289,12 @@ def test_backoff(policy: RetryPolicy, dice: float, delays: list[float | None]):
 )
 def test_the_wait_that_was_asked_for(wait: float, longest: float, expected: float | None):
     """
-    A `Retry-After` is obeyed to the second, with no dice and no cap, or is too long to wait for.
+    A `Retry-After` is obeyed to the second, with no jitter and no cap, or is too long to wait for.
     """
     policy = RetryPolicy(longest_wait=longest)
 
-    for dice in (0.0, 1.0):
-        assert policy.next_delay(1, refused(429, wait=wait), dice) == expected
+    for jitter in (0.0, 1.0):
+        assert policy.next_delay(1, refused(429, wait=wait), jitter) == expected
 
 
 def test_a_wait_does_not_make_an_error_worth_another_attempt():
@@ -320,16 +320,16 @@ def test_a_wait_does_not_make_an_error_worth_another_attempt():
     ),
     attempt=st.integers(1, 3000),
     wait=st.none() | st.floats(0, allow_infinity=False),
-    dice=st.floats(0, 1),
+    jitter=st.floats(0, 1),
 )
 @quick
 def test_delays_stay_within_the_policy(
-    policy: RetryPolicy, attempt: int, wait: float | None, dice: float
+    policy: RetryPolicy, attempt: int, wait: float | None, jitter: float
 ):
     """
     A delay is never longer than the policy allows, and there are never more retries.
     """
-    delay = policy.next_delay(attempt, refused(503, wait=wait), dice)
+    delay = policy.next_delay(attempt, refused(503, wait=wait), jitter)
 
     if attempt > policy.max_retries or (wait is not None and wait > policy.longest_wait):
         assert delay is None
