@@ -871,8 +871,8 @@ EVENTS = [
         Ends(aistats.StreamError, ["not a JSON object", '"id":'], text="Once", partial="all"),
     ),
     streamed(
-        "invalid UTF-8 in an event",
-        framed(BEGUN, b'data: {"id": "\xff\xfe"}\n\n', STOP, DONE),
+        "invalid UTF-8 in an event, outside of a string",
+        framed(BEGUN, b'data: {"id": \xff\xfe}\n\n', STOP, DONE),
         Ends(aistats.StreamError, ["not a JSON object"], text="Once", partial="all"),
     ),
     streamed(

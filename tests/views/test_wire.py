@@ -243,10 +243,51 @@ def test_bytes_that_are_no_json(data: bytes):
     assert json.loads(json.dumps(parsed)) == parsed
 
 
-@pytest.mark.parametrize("data", [b"NaN", b"[Infinity]", rb'[-Infinity, "\ud83d"]', b"", b"{"])
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (b"NaN", None),
+        (b"[NaN, Infinity, -Infinity, 0.5]", [None, None, None, 0.5]),
+        (rb'[-Infinity, "\ud83d", "NaN"]', [None, "\ufffd", "NaN"]),
+        (b'{"a": 1e400, "b": -1e400, "c": 1e-400, "d": 1}', {"a": None, "b": None, "c": 0, "d": 1}),
+        (b"[1e400, 9223372036854775808, 18446744073709551616]", [None, 2**63, float(2**64)]),
+        (b"[NaN, -9223372036854775808, -9223372036854775809]", [None, -(2**63), -float(2**63)]),
+        (b"[" + b"9" * 400 + b"]", [None]),
+        (b"[" + b"9" * 1_000_000 + b"]", [None]),
+        (b'["Bod\xf8"]', ["Bod\ufffd"]),
+        (b'["\xed\xa0\x80"]', ["\ufffd\ufffd\ufffd"]),
+        (b'["\xc0\xaf"]', ["\ufffd\ufffd"]),
+        (b'["\xe0\xff", "\xf4\xbf\xbf\xbf"]', ["\ufffd\ufffd", "\ufffd\ufffd\ufffd\ufffd"]),
+        (b'{"\xff": 1}', {"\ufffd": 1}),
+        (b'\xef\xbb\xbf{"a": "\xc3\xb8"}', {"a": "ø"}),
+        ('\ufeff{"a": "ø😀"}'.encode("utf-16-le"), {"a": "ø😀"}),
+        ('\ufeff{"a": "ø😀"}'.encode("utf-16-be"), {"a": "ø😀"}),
+        ('{"a": "ø😀"}'.encode("utf-16-le"), {"a": "ø😀"}),
+        ('{"a": "ø😀"}'.encode("utf-16-be"), {"a": "ø😀"}),
+        ('\ufeff{"a": "ø😀"}'.encode("utf-32"), {"a": "ø😀"}),
+    ],
+    ids=lambda value: repr(value)[:40],
+)
+def test_what_servers_write_for_json(data: bytes, expected: object):
+    """
+    What is unusual in an answer is read as the nearest value, and all the rest as it is.
+    """
+    assert parse_json(data) == expected
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        *(b"", b"{", b"[NaN", b'{"a": Infinity', b"nan", b"[-NaN]", b"[+Infinity]", b"[Inf]"),
+        *(b"[1e400", b"[01, NaN]", b"[.5, NaN]", b"[NaN,]", b"[NaN 1]", b"NaN NaN"),
+        *(b"\xff", b"[\xff]", b'["\\\xff"]', b'["\\u00\xff"]', b'["a\nb", NaN]', b'["\xff'),
+        *(b'[NaN, "\x00"]', b"{'a': NaN}", b"{NaN: 1}", b"[1, \xef\xbb\xbf2]", "[\uff11]".encode()),
+        *('{"a": '.encode("utf-16"), "{'a'}".encode("utf-16-le"), b"\xff\xfe", b"\xef\xbb\xbf"),
+    ],
+)
 def test_no_json(data: bytes):
     """
-    What Python alone takes for JSON is none here, beside half a surrogate pair either.
+    Text that was cut or is no JSON is refused, whatever else in it is read leniently.
     """
     with pytest.raises(ValueError, match=r"."):
         parse_json(data)

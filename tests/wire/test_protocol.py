@@ -495,6 +495,38 @@ def test_any_body(body: bytes, status: int):
     assert answer.choices
 
 
+@pytest.mark.parametrize("charset", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_an_answer_in_another_utf(charset: str):
+    """
+    A whole answer is read in each form of Unicode, with and without a byte order mark.
+    """
+    assert completion_from(json.dumps(ANSWER).encode(charset), answered()).to_dict() == ANSWER
+
+
+ODD_JSON = [
+    *(b"NaN", b"[Infinity, -Infinity]", b"1e400", b"-1e999", b"9" * 400),
+    *(b'"Bod\xf8"', b'"\xed\xa0\x80"', b'"\xc0\xaf"', b'"\\ud83d"'),
+]
+
+
+@pytest.mark.parametrize("odd", ODD_JSON, ids=lambda odd: repr(odd)[:30])
+def test_an_answer_with_unusual_json(odd: bytes):
+    """
+    A value that is not quite JSON loses nothing but itself, in a whole answer and in a stream.
+    """
+    body = json.dumps(ANSWER).encode()[:-1] + b', "new": ' + odd + b"}"
+    whole = completion_from(body, answered())
+    events = frame("Hel") + frame("lo", "stop")
+    decoder = StreamDecoder(answered())
+    decoder.receive_data(events.replace(b'"index"', b'"new": ' + odd + b', "index"') + DONE)
+    decoder.receive_data(b"")
+
+    assert whole.text == "Hi"
+    assert [chunk.text for chunk in chunks(decoder)] == ["Hel", "lo"]
+    assert decoder.response().choices[0].finish_reason == "stop"
+    json.dumps(whole.to_dict(), allow_nan=False).encode()
+
+
 # -- streams ------------------------------------------------------------------------------------
 
 
