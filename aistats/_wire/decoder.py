@@ -26,9 +26,10 @@ from .._errors import (
 )
 from .._exchange import Exchange
 from .._views.completion import ChatCompletionChunk, ChatCompletionsResponse, TranslatedChunk
-from .._views.json import Wire, as_object, as_objects, as_string, is_object, parse_json
+from .._views.json import Wire, as_objects, is_list, is_object, parse_json
 from .anthropic import as_chunk, is_anthropic
 from .assemble import CompletionAssembler, Text
+from .error_report import ErrorReport, error_in, error_of_choice, retry_delay_in
 from .shortcut import Pattern
 from .sse import Event, EventTooLongError, SSEDecoder
 
@@ -68,20 +69,26 @@ def completion_from(body: bytes, exchange: Exchange) -> ChatCompletionsResponse:
         raise _not_a_completion(body, exchange) from None
     if not is_object(wire):
         raise _answer_error("is JSON, but not an object", body, exchange)
-    if as_objects(wire.get("choices")):
+    choices = as_objects(wire.get("choices"))
+    # Beside choices, an error of the whole is a remark: the answer was paid for.
+    reported = error_of_choice(choices) if choices else error_in(wire)
+    if reported is None and choices:
         return ChatCompletionsResponse(wire, exchange)
-    if not _is_error(wire):
+    if reported is None:
         if "choices" in wire:
             advice = "The provider gave none: ask again, or try another model."
             raise _answer_error("has no choices", body, exchange, advice)
         raise _answer_error("has no choices", body, exchange)
-    report = ErrorReport.read(wire)
+    report = ErrorReport.read(reported)
     status = wire.get("status_code")
     if isinstance(status, int) and status >= 400:
         raise _status_error(status, report, wire, exchange)
     reason = ": ".join(filter(None, [report.code, report.message])) or "no reason was given"
     advice = "Try again; if it goes on, check the request."
-    raise _answer_error(f"is an error: {reason}", body, exchange, advice)
+    failure = _answer_error(f"is an error: {reason}", body, exchange, advice)
+    if choices:
+        failure.partial = ChatCompletionsResponse(wire, exchange)
+    raise failure
 
 
 def _not_a_completion(body: bytes, exchange: Exchange) -> APIResponseError:
@@ -159,70 +166,6 @@ _PAGE = 16 * 1024
 # --- errors ---
 
 
-@attrs.frozen(eq=False, repr=False)
-class ErrorReport:
-    """
-    What the body of an error says, whichever of its many shapes it has.
-    """
-
-    code: str | None
-    message: str | None
-    request_id: str | None
-
-    @classmethod
-    def read(cls, wire: Wire) -> ErrorReport:
-        """
-        The report in *wire*: the gateway's envelope, OpenAI's, a router's or a provider's.
-        """
-        error = wire.get("error")
-        inner = as_object(error)
-        sentence = as_string(error)
-        listed = [as_string(detail.get("message")) for detail in as_objects(wire.get("details"))]
-        return cls(
-            code=_first_word(
-                # Where `error` is a sentence, the code stands in `reason`.
-                sentence if " " not in sentence else None,
-                inner.get("code"),
-                inner.get("type"),
-                wire.get("reason"),
-                inner.get("reason"),
-                wire.get("code"),
-            ),
-            message=_first_word(
-                wire.get("description"),
-                wire.get("message"),
-                inner.get("message"),
-                "; ".join(filter(None, listed)),
-                sentence,
-                wire.get("detail"),
-                wire.get("title"),
-            ),
-            request_id=_first_word(
-                None if wire.get("generation_id") == "unknown" else wire.get("generation_id"),
-                wire.get("request_id"),
-                wire.get("requestId"),
-                inner.get("request_id"),
-            ),
-        )
-
-
-def _first_word(*values: Any) -> str | None:
-    for value in values:
-        if isinstance(value, str) and value:
-            return value
-        if isinstance(value, int) and not isinstance(value, bool):
-            return str(value)
-    return None
-
-
-def _is_error(wire: Wire) -> bool:
-    return (
-        wire.get("error") is not None
-        or wire.get("object") == "error"
-        or wire.get("type") == "error"
-    )
-
-
 def status_error_from(
     body: bytes, exchange: Exchange, retry_after: float | None = None
 ) -> APIStatusError:
@@ -235,10 +178,12 @@ def status_error_from(
         wire = _parsed(body)
     except ValueError:
         wire = None
-    if is_object(wire):
+    if is_object(wire) or is_list(wire):
         report = ErrorReport.read(wire)
         if wire and report.message is None and report.code is None:
             report = attrs.evolve(report, message=_first_part(body))
+        if retry_after is None:
+            retry_after = retry_delay_in(wire)
         return _status_error(exchange.status, report, wire, exchange, retry_after)
     message = _text_of_page(body) or _first_part(body)
     report = ErrorReport(None, message or None, None)
@@ -548,7 +493,7 @@ class StreamDecoder:
 
     def _chunk(self, event: Event, frame: Wire) -> ChatCompletionChunk:
         assert event.data is not None
-        if event.type == b"error" or _is_error(frame):
+        if event.type == b"error" or error_in(frame) is not None:
             raise self._error_event(event.data)
         if is_anthropic(frame):
             wire = as_chunk(frame, self._counts)
@@ -582,7 +527,8 @@ class StreamDecoder:
             frame = None
         if not is_object(frame):
             frame = {"message": _first_part(data)}
-        report = ErrorReport.read(frame)
+        reported = error_in(frame)
+        report = ErrorReport.read(frame if reported is None else reported)
         message = report.message or "the provider ended the answer with an error and gave no reason"
         code = f"{report.code}: " if report.code else ""
         error = self._failure(

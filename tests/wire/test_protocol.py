@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import tracemalloc
 from typing import Any
 
@@ -164,7 +165,56 @@ BODIES: dict[str, tuple[Any, str | None, str, str | None]] = {
         '{"error": [1], "description": {"a": 1}, "details": "x", "generation_id": ["G"]}',
         None,
     ),
-    "a list": ([{"error": "x"}], None, '[{"error": "x"}]', None),
+    "a list": ([{"error": "x"}], "x", "x", None),
+    "a list of nothing": ([], None, "no reason was given", None),
+    "a list of several": (
+        [{"error": {"code": "c", "message": "one"}}, 5, {"message": "two"}],
+        "c",
+        "one; two",
+        None,
+    ),
+    "code and msg": ({"code": 1301, "msg": "no", "success": False}, "1301", "no", None),
+    "base_resp": (
+        {"base_resp": {"status_code": 1004, "status_msg": "login fail"}},
+        "1004",
+        "login fail",
+        None,
+    ),
+    "errors": (
+        {"errors": [{"code": 7003, "message": "No route"}, {"message": "again"}], "success": False},
+        "7003",
+        "No route; again",
+        None,
+    ),
+    "a detail that is a list": (
+        {"detail": [{"type": "missing", "loc": ["body", "model"], "msg": "Field required"}]},
+        "missing",
+        "Field required",
+        None,
+    ),
+    "a detail that is an object": ({"detail": {"error": "x", "message": "m"}}, "x", "m", None),
+    "JSON in a string": (
+        {"error": {"message": '{"error": {"code": "c", "message": "inside"}}', "code": "outside"}},
+        "c",
+        "inside",
+        None,
+    ),
+    "JSON in a string, three levels deep": (
+        {
+            "error": "upstream_error",
+            "description": "Error code: 400 - "
+            + json.dumps({"error": {"message": json.dumps({"message": '{"message": "deep"}'})}}),
+        },
+        "upstream_error",
+        "deep",
+        None,
+    ),
+    "JSON that a message only quotes": (
+        {"error": {"message": 'Wrong arguments: {"message": "hi"}'}},
+        None,
+        'Wrong arguments: {"message": "hi"}',
+        None,
+    ),
     "a string": ("down", None, '"down"', None),
 }
 
@@ -178,7 +228,110 @@ def test_the_body_of_an_error(case: str):
     error = status_error_from(json.dumps(body).encode(), answered(418))
 
     assert (error.code, error.message, error.request_id) == (code, message, request_id)
-    assert error.body == (body if isinstance(body, dict) else json.dumps(body))
+    assert error.body == (body if isinstance(body, dict | list) else json.dumps(body))
+
+
+def test_nested_reports_cost_little():
+    """
+    Reports in strings inside of reports are read to a fixed depth.
+    """
+    body: Any = {"message": "end"}
+    for _ in range(14):
+        body = {"error": {"message": json.dumps(body)}}
+
+    assert status_error_from(json.dumps(body).encode(), answered(418)).message
+
+
+RETRY_INFO = {
+    "error": {
+        "code": 429,
+        "message": "quota",
+        "details": [
+            {"@type": "type.googleapis.com/google.rpc.Help"},
+            {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "34.5s"},
+        ],
+    }
+}
+
+
+@pytest.mark.parametrize(
+    ("body", "header", "expected"),
+    [
+        (RETRY_INFO, None, 34.5),
+        ([RETRY_INFO], None, 34.5),
+        ({"error": {"message": json.dumps(RETRY_INFO)}}, None, 34.5),
+        (RETRY_INFO, 2.0, 2.0),
+        ({"error": {"details": [{"retryDelay": "5s"}]}}, None, None),
+        ({"error": {"details": [{"@type": "x.RetryInfo", "retryDelay": "soon"}]}}, None, None),
+    ],
+)
+def test_retry_info(body: Any, header: float | None, expected: float | None):
+    """
+    Google's `RetryInfo` counts as a `Retry-After` where the answer has none.
+    """
+    error = status_error_from(json.dumps(body).encode(), answered(429), header)
+
+    assert error.retry_after == expected
+
+
+STOPPED: dict[str, Any] = {"index": 0, "message": {"content": "Hi"}, "finish_reason": "stop"}
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {},
+        {"error": None},
+        {"error": {}},
+        {"error": ""},
+        {"base_resp": {"status_code": 0, "status_msg": "success"}},
+        {"base_resp": {"status_code": 1000, "status_msg": "odd"}},
+        {"errors": [], "detail": None},
+        {"code": 200, "msg": "success"},
+        {"message": "a greeting"},
+    ],
+)
+def test_a_success_is_no_error(extra: dict[str, Any]):
+    """
+    An answer that was paid for is not taken for an error by what stands beside it.
+    """
+    body = json.dumps({"id": "1", "choices": [STOPPED], **extra}).encode()
+
+    assert completion_from(body, answered()).text == "Hi"
+
+
+FAILED_CHOICE = {**STOPPED, "finish_reason": "error", "error": {"code": 502, "message": "died"}}
+
+
+@pytest.mark.parametrize(
+    ("wire", "expected"),
+    [
+        ({"detail": [{"msg": "Field required"}]}, "Field required"),
+        ({"detail": "down"}, "down"),
+        ({"base_resp": {"status_code": 1004, "status_msg": "login fail"}}, "1004: login fail"),
+        ({"choices": None, "base_resp": {"status_code": 2, "status_msg": "slow"}}, "2: slow"),
+        ({"errors": [{"message": "No route"}]}, "No route"),
+        ({"code": 1301, "msg": "no"}, "1301: no"),
+        ({"choices": [FAILED_CHOICE]}, "502: died"),
+    ],
+)
+def test_errors_with_a_good_status(wire: dict[str, Any], expected: str):
+    """
+    An error is one, with its reason, although the status is good: whole, and in a stream.
+    """
+    with pytest.raises(APIResponseError, match=re.escape(f"is an error: {expected}")) as caught:
+        completion_from(json.dumps(wire).encode(), answered())
+    assert (caught.value.partial is not None) == bool(wire.get("choices"))
+
+    decoder = StreamDecoder(answered())
+    first = {"choices": [{"index": 0, "delta": {"content": "Once"}}]}
+    for frame in (first, wire):
+        decoder.receive_data(b"data: " + json.dumps(frame).encode() + b"\n\n")
+    decoder.next_chunk()
+    with pytest.raises(StreamErrorEvent, match=re.escape(expected)) as event:
+        decoder.next_chunk()
+    assert event.value.partial is not None
+    assert event.value.partial.text == "Once"
 
 
 @pytest.mark.parametrize(
