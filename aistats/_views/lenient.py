@@ -24,14 +24,18 @@ import re
 from collections.abc import Iterable
 from typing import Any, TypeGuard
 
-__all__ = ("read_leniently",)
+__all__ = ("read_leniently", "without_halves")
 
 _HALF = re.compile("[\ud800-\udfff]")
 
 
-def read_leniently(data: bytes) -> Any:
+def read_leniently(data: bytes, *, keeps_halves: bool = False) -> Any:
     """
     Return the value that *data* is the JSON of.
+
+    Args:
+        data: The text.
+        keeps_halves: Whether halves of surrogate pairs stay in strings as they are.
 
     Raises:
         ValueError: It isn't JSON, or is nested too deeply.
@@ -41,7 +45,8 @@ def read_leniently(data: bytes) -> Any:
         value = _DECODER.decode(text)
     except RecursionError:
         raise ValueError("too deeply nested") from None
-    return _without_halves(value) if "\\ud" in text or "\\uD" in text else value
+    is_cut = "\\ud" in text or "\\uD" in text
+    return without_halves(value) if is_cut and not keeps_halves else value
 
 
 def _integer(digits: str) -> int | float | None:
@@ -63,7 +68,10 @@ def _no_number(_name: str) -> None:
 _DECODER = json.JSONDecoder(parse_int=_integer, parse_float=_float, parse_constant=_no_number)
 
 
-def _without_halves(value: Any) -> Any:
+def without_halves(value: Any) -> Any:
+    """
+    Return *value* with U+FFFD in place of each half of a surrogate pair. Containers are changed.
+    """
     # Containers are changed in place, without recursion: they may be nested as deeply as the stack
     # allows.
     root = [value]

@@ -26,12 +26,13 @@ from .._errors import (
 )
 from .._exchange import Exchange
 from .._views.completion import ChatCompletionChunk, ChatCompletionsResponse, TranslatedChunk
-from .._views.json import Wire, as_objects, is_list, is_object, parse_json
+from .._views.json import Wire, as_object, as_objects, is_list, is_object, parse_json
 from .anthropic import as_chunk, is_anthropic
 from .assemble import CompletionAssembler, Text
 from .error_report import ErrorReport, error_in, error_of_choice, retry_delay_in
 from .shortcut import Pattern
 from .sse import Event, EventTooLongError, SSEDecoder
+from .surrogates import PairJoiner
 
 __all__ = ("NEED_DATA", "Need", "StreamDecoder", "completion_from", "status_error_from")
 
@@ -291,6 +292,7 @@ class StreamDecoder:
         "_is_whole",
         "_last",
         "_masked",
+        "_pairs",
         "_pattern",
         "_sse",
         "_write",
@@ -309,6 +311,7 @@ class StreamDecoder:
         self._sse = SSEDecoder(longest_event=longest_event)
         self._assembler = CompletionAssembler(choices)
         self._counts: Wire = {}
+        self._pairs = PairJoiner()
         self._done = False
         self._ended = False
         self._is_whole = False
@@ -440,7 +443,7 @@ class StreamDecoder:
             self._done = True
             return None
         try:
-            frame = parse_json(event.data)
+            frame = self._parsed_frame(event.data)
         except ValueError:
             frame = None
         if is_object(frame):
@@ -491,6 +494,14 @@ class StreamDecoder:
             return ChatCompletionChunk(None, text, line, pattern.frame)
         return ChatCompletionChunk(pattern.frame(line, text), "", line)
 
+    def _parsed_frame(self, data: bytes) -> Any:
+        if PairJoiner.may_be_cut(data):
+            return self._pairs.read(data)
+        frame = parse_json(data)
+        if self._pairs.is_holding:
+            self._pairs.join(as_object(frame))
+        return frame
+
     def _chunk(self, event: Event, frame: Wire) -> ChatCompletionChunk:
         assert event.data is not None
         if event.type == b"error" or error_in(frame) is not None:
@@ -505,7 +516,9 @@ class StreamDecoder:
         text = self._assembler.add(frame)
         if self._assembler.is_failed:
             raise self._error_event(event.data)
-        if event.block.startswith(b"data: ") and b"\n" not in event.block:
+        # While half of a character is held, the next text is not the frame's own.
+        is_one_line = event.block.startswith(b"data: ") and b"\n" not in event.block
+        if is_one_line and not self._pairs.is_holding:
             self._last = event.block, frame
         return ChatCompletionChunk(frame, text, event.block)
 
