@@ -33,20 +33,26 @@ T = TypeVar("T")
 _log = logging.getLogger("aistats")
 
 
-@attrs.define(eq=False, repr=False)
 class CurrentAttempt:
     """
     The attempt that is being made.
+
+    Args:
+        exchange: The record of the call.
+        trace: The times of this attempt.
+        call_start: When the first attempt of the call started.
+        total: The call's time limit, in seconds.
     """
 
-    exchange: Exchange
-    """The record of the call."""
-    trace: Trace
-    """The times of this attempt."""
-    call_start: float
-    """When the first attempt of the call started."""
-    total: float | None
-    """The call's time limit, in seconds."""
+    __slots__ = ("call_start", "exchange", "total", "trace")
+
+    def __init__(
+        self, exchange: Exchange, trace: Trace, call_start: float, total: float | None
+    ) -> None:
+        self.exchange = exchange
+        self.trace = trace
+        self.call_start = call_start
+        self.total = total
 
     @property
     def time_left(self) -> float | None:
@@ -63,19 +69,33 @@ class CurrentAttempt:
         self.exchange.timing = self.trace.timing(self.call_start, monotonic())
 
 
-@attrs.define(eq=False, repr=False)
 class Attempts:
     """
     Makes attempts of one call until one succeeds or no further one is allowed.
+
+    Args:
+        gateway: The client's gateway.
+        timeout: The call's time limits.
+        policy: The call's retry policy.
+        is_pinned: Whether the caller limits how many requests are in flight, and not the client.
+        sent_request: Returns the request for the record of a failure.
     """
 
-    gateway: Gateway
-    timeout: Timeout
-    policy: RetryPolicy
-    is_pinned: bool
-    """Whether the caller limits how many requests are in flight, and not the client."""
-    sent_request: Callable[[], SentRequest]
-    """Returns the request for the record of a failure."""
+    __slots__ = ("gateway", "is_pinned", "policy", "sent_request", "timeout")
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        timeout: Timeout,
+        policy: RetryPolicy,
+        is_pinned: bool,
+        sent_request: Callable[[], SentRequest],
+    ) -> None:
+        self.gateway = gateway
+        self.timeout = timeout
+        self.policy = policy
+        self.is_pinned = is_pinned
+        self.sent_request = sent_request
 
     async def make(self, attempt: Callable[[CurrentAttempt], Awaitable[T]]) -> T:
         """

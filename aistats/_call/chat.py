@@ -7,8 +7,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-import attrs
-
 from .._errors import RequestValidationError
 from .._options import CALL_OPTIONS, Timeout, split
 from .._request.request import build_request
@@ -29,8 +27,12 @@ CHAT: Final = Operation(
     "generate_text", "POST", "chat/completions", "application/json", completion_from
 )
 # In place of a stream the gateway may send JSON: a whole completion, or an error.
-CHAT_STREAM: Final = attrs.evolve(
-    CHAT, name="stream_text", accept="text/event-stream, application/json"
+CHAT_STREAM: Final = Operation(
+    "stream_text",
+    "POST",
+    "chat/completions",
+    "text/event-stream, application/json",
+    completion_from,
 )
 
 

@@ -11,8 +11,6 @@ from collections.abc import Callable
 from typing import Any, Final, TypeVar
 from urllib.parse import urljoin
 
-import attrs
-
 from .._errors import (
     AIStatsError,
     APIConnectionError,
@@ -182,7 +180,7 @@ def status_error_from(
     if is_object(wire) or is_list(wire):
         report = ErrorReport.read(wire)
         if wire and report.message is None and report.code is None:
-            report = attrs.evolve(report, message=_first_part(body))
+            report = report._replace(message=_first_part(body))
         if retry_after is None:
             retry_after = retry_delay_in(wire)
         return _status_error(exchange.status, report, wire, exchange, retry_after)

@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any, Final
-
-import attrs
+from typing import Any, Final, NamedTuple
 
 from .._views.json import (
     Wire,
@@ -31,8 +29,7 @@ _DEEPEST: Final = 6
 _MOST_LISTED: Final = 20
 
 
-@attrs.frozen(eq=False, repr=False)
-class ErrorReport:
+class ErrorReport(NamedTuple):
     """
     Code, message and request id of an error. Each is `None` where the body has none.
     """
