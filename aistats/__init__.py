@@ -37,7 +37,7 @@ from ._errors import (
 )
 from ._exchange import Attempt, Headers, Timing
 from ._options import RetryPolicy, Timeout
-from ._request.params import ChatCompletionsParams
+from ._request.params.chat import ChatCompletionsParams
 from ._request.request import ChatCompletionsRequest
 from ._sync import Client
 from ._version import __version__

@@ -16,7 +16,7 @@ from ._call.settings import MAX_RESPONSE_BYTES, ClientSettings
 from ._call.stream import Stream
 from ._options import CallOptions, RetryPolicy, RunOptions, Timeout
 from ._request.keywords import ChatRequest, MapKeywords, TextKeywords, lists_keywords
-from ._request.params import ChatCompletionsParams
+from ._request.params.chat import ChatCompletionsParams
 from ._styles import wrong_style
 from ._views.completion import ChatCompletionsResponse
 

@@ -44,13 +44,12 @@ PENDING: dict[str, set[str]] = {
     "_map.engine": {"length", "Engine"},
     "_map.plan": {"length"},
     "_map.run": {"length"},
-    "_request.params": {"length"},
     "_views.completion": {"length"},
     "_wire.assemble": {"length"},
     "_wire.decoder": {"length", "StreamDecoder"},
     **{
         f"{folder}.__init__": {"docstring"}
-        for folder in ("_local", "_map", "_net", "_request", "_show", "_views", "_wire")
+        for folder in ("_local", "_map", "_net", "_show", "_views", "_wire")
     },
 }
 

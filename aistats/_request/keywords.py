@@ -10,7 +10,7 @@ from functools import cache
 from typing import Any, TypeVar
 
 from .._options import CallOptions, RunOptions
-from .params import ChatCompletionsParams
+from .params.chat import ChatCompletionsParams
 from .request import ChatCompletionsRequest
 
 __all__ = ("ChatRequest", "MapKeywords", "TextKeywords", "lists_keywords")

@@ -16,7 +16,7 @@ import orjson
 
 from .._errors import Fault, RequestValidationError
 from .._options import CALL_OPTIONS, RUN_OPTIONS
-from .params import ChatCompletionsParams
+from .params.chat import ChatCompletionsParams
 from .rules import FaultError, describe, scalar_test
 from .to_json import as_json, encode, is_mapping
 
