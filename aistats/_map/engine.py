@@ -27,7 +27,6 @@ from decimal import Decimal
 import anyio.to_thread
 import attrs
 
-from .._call.pace import Pace, estimated_tokens
 from .._call.retry import is_local, is_throttle
 from .._clock import monotonic
 from .._errors import (
@@ -45,6 +44,7 @@ from .._progress import Progress
 from .._views.completion import ChatCompletionsResponse
 from .checkpoint import Checkpoint
 from .outcome import Outcome, Statistics
+from .pace import Pace, estimated_tokens
 from .plan import Item, Plan
 
 __all__ = ("Engine",)

@@ -1,5 +1,7 @@
 """
-Rates that the user sets for a run.
+The pace that the user sets: when the next request may be sent, for `rpm` and `tpm`.
+
+The clock is an argument, so nothing here waits.
 """
 
 from __future__ import annotations
@@ -14,14 +16,15 @@ __all__ = ("Pace", "estimated_tokens")
 
 class Pace:
     """
-    When each request may be sent, for so many requests and tokens a minute: two token buckets.
+    Two token buckets that limit requests and tokens per minute.
 
-    Requests are spaced evenly. A second's worth may go at once, and at the least one request; so a
-    minute has no more than its own and a second's. It is for one thread.
+    Requests are spaced evenly. A burst of one second's worth, at least one request, may be sent at
+    once. So any minute has at most its own number of requests and one second's worth more. Use it
+    from one thread.
 
     Args:
-        rpm: Requests a minute; `None` for any number.
-        tpm: Tokens a minute, likewise.
+        rpm: Requests per minute; `None` for no limit.
+        tpm: Tokens per minute; `None` for no limit.
 
     Raises:
         ConfigurationError: One of them is not a positive number.
@@ -33,11 +36,11 @@ class Pace:
 
     def wait(self, now: float, tokens: float = 0) -> float:
         """
-        Seconds until the next request may be sent; 0.0 if it may be now.
+        Return the seconds until the next request may be sent; 0.0 if it may be sent now.
 
         Args:
-            now: The time, in seconds; never less than it was.
-            tokens: How many it is thought to take (`estimated_tokens`).
+            now: The time, in seconds. It never decreases.
+            tokens: Estimated tokens of the request (`estimated_tokens`).
         """
         seconds = 0.0
         if self._requests is not None:
@@ -48,11 +51,11 @@ class Pace:
 
     def take(self, now: float, tokens: float = 0) -> None:
         """
-        Count a request that is sent. If its time had not come, those after it wait for longer.
+        Count a request that is sent. If it is sent too early, later requests wait longer.
 
         Args:
-            now: The time, in seconds; never less than it was.
-            tokens: How many it is thought to take.
+            now: The time, in seconds. It never decreases.
+            tokens: Estimated tokens of the request.
         """
         if self._requests is not None:
             self._requests.take(now, 1)
@@ -61,15 +64,14 @@ class Pace:
 
     def correct(self, estimated: float, used: float) -> None:
         """
-        Count what a request *used* in place of what it had been *estimated* to take; 0 if it took
-        nothing.
+        Replace the *estimated* tokens of a request by the tokens that it *used*.
         """
         if self._tokens is not None:
             self._tokens.give(self._tokens.bounded(estimated) - used)
 
 
 class _Bucket:
-    # What is taken may be more than there is: it is a debt then, and the next ones wait for it.
+    # The level can be negative. Later requests then wait until that debt is paid.
 
     __slots__ = ("_capacity", "_level", "_now", "_per_minute")
 
@@ -100,13 +102,17 @@ class _Bucket:
         self._level = min(self._capacity, self._level + amount)
 
     def bounded(self, amount: float) -> float:
-        # What takes more than a minute's worth can only be sent by itself; nobody waits longer.
+        # A request larger than one minute's worth is sent alone. It costs later requests at most
+        # one minute.
         return min(amount, self._per_minute)
 
 
-def estimated_tokens(body: bytes, *most: int | None) -> int:
+def estimated_tokens(body: bytes, *maximums: int | None) -> int:
     """
-    About how many tokens a request takes: one for each four bytes of its *body*, and all that the
-    answer may have, the greatest of *most*, where that is known.
+    Return about how many tokens a request takes.
+
+    Args:
+        body: The request; four bytes count as one token.
+        maximums: Limits on the length of the answer. The greatest of them counts.
     """
-    return len(body) // 4 + max((each or 0 for each in most), default=0)
+    return len(body) // 4 + max((each or 0 for each in maximums), default=0)
