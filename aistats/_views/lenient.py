@@ -26,6 +26,7 @@ from typing import Any, TypeGuard
 
 __all__ = ("read_leniently", "without_halves")
 
+_DEEPEST = 1024  # levels, as orjson reads
 _HALF = re.compile("[\ud800-\udfff]")
 
 
@@ -45,8 +46,27 @@ def read_leniently(data: bytes, *, keeps_halves: bool = False) -> Any:
         value = _DECODER.decode(text)
     except RecursionError:
         raise ValueError("too deeply nested") from None
+    if _is_deeper(value, _DEEPEST):
+        raise ValueError("too deeply nested")
     is_cut = "\\ud" in text or "\\uD" in text
     return without_halves(value) if is_cut and not keeps_halves else value
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    # How deep Python's reader goes depends on its version.
+    level: list[Any] = [value]
+    for _ in range(levels + 1):
+        items = (item for container in level for item in _items(container))
+        level = [item for item in items if isinstance(item, dict | list)]
+        if not level:
+            return False
+    return True
+
+
+def _items(value: Any) -> Iterable[Any]:
+    if _is_object(value):
+        return value.values()
+    return value if isinstance(value, list) else ()
 
 
 def _integer(digits: str) -> int | float | None:
