@@ -64,9 +64,10 @@ def _is_deeper(value: Any, levels: int) -> bool:
 
 
 def _items(value: Any) -> Iterable[Any]:
-    if _is_object(value):
-        return value.values()
-    return value if isinstance(value, list) else ()
+    items: Iterable[Any] = ()
+    if isinstance(value, dict | list):
+        items = value.values() if _is_object(value) else value
+    return items
 
 
 def _integer(digits: str) -> int | float | None:
