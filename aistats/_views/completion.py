@@ -88,6 +88,10 @@ _SERVER_TOOLS = frozenset(
 )
 
 
+# Anthropic's blocks for what it ran itself, or had an MCP server run.
+_RECORDS = ("server_tool_use", "mcp_tool_use")
+
+
 def is_server_tool(name: str | None) -> bool:
     """
     Whether the gateway itself runs the function *name*, so that a call of it is a record, not a
@@ -201,9 +205,11 @@ class ToolCall(WireObject):
     @property
     def is_server_tool(self) -> bool:
         """
-        Whether this is the record of what the gateway itself ran, not a call for the caller to run.
+        Whether this is the record of what the gateway or the provider itself ran, not a call for
+        the caller to run. Such a record of Anthropic's has the `type` of its block, as
+        `server_tool_use`.
         """
-        return is_server_tool(self.name)
+        return self.type in _RECORDS or is_server_tool(self.name)
 
     def to_param(self) -> Wire:
         """
@@ -913,9 +919,9 @@ def is_itemised(wire: Wire) -> bool:
 
     It gives the thought, the text and every tool call a choice of its own. Nothing says so on the
     wire; but it sends none of the keys looked for here, which the newer gateway and other servers
-    send.
+    send. `nativeResponseId` says nothing: both gateways send it.
     """
-    newer = ("provider", "nativeResponseId", "system_fingerprint")
+    newer = ("provider", "system_fingerprint")
     return not any(wire.get(key) for key in newer) and "prompt_tokens" not in as_object(
         wire.get("usage")
     )

@@ -70,14 +70,16 @@ def _delta(frame: Wire, delta: Wire) -> Wire:
         return {"content": delta.get("text") or block.get("text") or ""}
     if kind in ("thinking_delta", "thinking"):
         return {"reasoning_content": delta.get("thinking") or block.get("thinking") or ""}
-    if kind == "tool_use":
+    if kind in ("tool_use", "server_tool_use", "mcp_tool_use"):
+        # The last two are records of what Anthropic ran itself. They keep their type, which tells
+        # them from calls for the caller.
         function = {"name": block.get("name"), "arguments": block.get("input") or ""}
         return {
             "tool_calls": [
                 {
                     "index": frame.get("index"),
                     "id": block.get("id"),
-                    "type": "function",
+                    "type": "function" if kind == "tool_use" else kind,
                     "function": function,
                 }
             ]

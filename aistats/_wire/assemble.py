@@ -366,8 +366,10 @@ class _ToolCalls:
 
     An entry of a frame belongs to the call with its id, else to the newest on its index, else to
     the newest. It opens a new one if its id is new and it has a name, if it has another name than
-    that call, or if it has more to add to arguments that are whole. Two calls can thus have the
-    same id and index, as they do on the wire.
+    that call, if it repeats id and name on an index of its own, or if it has more to add to
+    arguments that are whole. Two calls can thus have the same id and index, as they do on the wire.
+
+    Another name that comes before any arguments, on the same index, is the rest of the name.
 
     Arguments that repeat, with the id and name, what is held and go on from there take its place;
     others are appended.
@@ -387,8 +389,8 @@ class _ToolCalls:
     def add(self, entries: Any) -> None:
         for entry in map(_Entry, as_objects(entries)):
             call = self._find(entry)
-            if call is None or call.is_another(entry):
-                call = _ToolCall(like=call if call and not entry.name else None)
+            if call is None or self._is_beside(call, entry) or call.is_another(entry):
+                call = _ToolCall(entry.index, like=call if call and not entry.name else None)
                 self._calls.append(call)
                 self._by_index[entry.index] = call
             call.add(entry)
@@ -399,10 +401,19 @@ class _ToolCalls:
 
     def _find(self, entry: _Entry) -> _ToolCall | None:
         if entry.id and (entry.name or entry.id in self._by_id):
+            on_index = self._by_index.get(entry.index)
+            if on_index is not None and on_index.id == entry.id:
+                return on_index  # of several calls with this id
             return self._by_id.get(entry.id)
         if entry.index is None:
             return self._calls[-1] if self._calls else None
         return self._by_index.get(entry.index)
+
+    def _is_beside(self, call: _ToolCall, entry: _Entry) -> bool:
+        # Whether *entry*, which has the id of *call*, opens a call on an index of its own. Its
+        # arguments may follow by that index alone.
+        has_own_index = None not in (call.index, entry.index) and entry.index not in self._by_index
+        return bool(entry.name) and has_own_index and not call.needs(entry.arguments)
 
 
 class _Entry:
@@ -433,9 +444,10 @@ class _ToolCall:
     One call, with the arguments that have come so far.
     """
 
-    __slots__ = ("_arguments", "_extras", "_is_custom", "_json", "_name", "id")
+    __slots__ = ("_arguments", "_extras", "_is_custom", "_json", "_name", "id", "index")
 
-    def __init__(self, *, like: _ToolCall | None) -> None:
+    def __init__(self, index: int | None, *, like: _ToolCall | None) -> None:
+        self.index = index
         # A second call of the same function may come without id and name of its own.
         self.id: str = like.id if like else ""
         self._name: str = like._name if like else ""
@@ -449,7 +461,7 @@ class _ToolCall:
         Whether *entry*, by its id or index a part of this call, can't be one.
         """
         if entry.name and self._name and entry.name != self._name:
-            return True
+            return not self._continues_name(entry)
         if not entry.arguments.strip() or self._repeats(entry):
             return False
         return self._json.is_reached and not self._is_custom
@@ -459,7 +471,7 @@ class _ToolCall:
             self._arguments.clear()
             self._json = _JSONEnd()
         self.id = self.id or entry.id
-        self._name = entry.name or self._name
+        self._name = self._name_with(entry)
         self._is_custom = self._is_custom or entry.is_custom
         if entry.arguments:
             self._arguments.append(entry.arguments)
@@ -470,6 +482,21 @@ class _ToolCall:
         kind, text = ("custom", "input") if self._is_custom else ("function", "arguments")
         called = {"name": self._name, text: "".join(self._arguments)}
         return {"id": self.id, "type": kind, **self._extras, kind: called}
+
+    def needs(self, arguments: str) -> bool:
+        """
+        Whether *arguments* can be a part of those that this call still lacks.
+        """
+        return bool(arguments.strip()) and not self._json.is_reached
+
+    def _continues_name(self, entry: _Entry) -> bool:
+        return not self._arguments and entry.index == self.index
+
+    def _name_with(self, entry: _Entry) -> str:
+        # A name comes in pieces, or each time all over again.
+        if self._name and self._continues_name(entry) and not entry.name.startswith(self._name):
+            return self._name + entry.name
+        return entry.name or self._name
 
     def _repeats(self, entry: _Entry) -> bool:
         # The name tells a repetition from a piece that happens to begin like the whole. The older

@@ -126,7 +126,9 @@ SILENT: dict[str, Wire] = {
     "the end": {"type": "message_stop"},
     "an end without a reason": ending(None),
     "a signature": block_delta({"type": "signature_delta", "signature": "EqQB"}),
-    "a block of a kind that is not known": block_start({"type": "server_tool_use", "id": "s"}),
+    "a block of a kind that is not known": block_start(
+        {"type": "web_search_tool_result", "tool_use_id": "s"}
+    ),
     "a delta of a kind that is not known": block_delta({"type": "citations_delta"}),
     "no delta": {"type": "content_block_delta"},
     "a null delta": {"type": "content_block_delta", "delta": None},

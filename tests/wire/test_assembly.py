@@ -783,6 +783,89 @@ RULE_2 = {
         ],
         [("t1", "f", '{"a":1}'), ("t1", "f", '{"b":2}')],
     ),
+    "a name in two pieces": (
+        [
+            fragment("", id="t1", name="get_", index=0),
+            fragment("", name="weather", index=0),
+            fragment('{"a":1}', index=0),
+        ],
+        [("t1", "get_weather", '{"a":1}')],
+    ),
+    "a name in three pieces, with the id each time": (
+        [
+            fragment("", id="t1", name="get_", index=0),
+            fragment(None, id="t1", name="wea", index=0),
+            fragment('{"a":1}', id="t1", name="ther", index=0),
+        ],
+        [("t1", "get_weather", '{"a":1}')],
+    ),
+    "a name in two pieces, without indexes": (
+        [fragment("", id="t1", name="get_"), fragment('{"a":1}', name="weather")],
+        [("t1", "get_weather", '{"a":1}')],
+    ),
+    "a name that comes each time all over again": (
+        [
+            fragment("", id="t1", name="get_", index=0),
+            fragment("", id="t1", name="get_weather", index=0),
+            fragment('{"a":1}', id="t1", name="get_weather", index=0),
+        ],
+        [("t1", "get_weather", '{"a":1}')],
+    ),
+    "names in pieces, of two calls at once": (
+        [
+            fragment("", id="t1", name="get_", index=0),
+            fragment("", id="t2", name="set_", index=1),
+            fragment("", name="weather", index=0),
+            fragment("", name="time", index=1),
+        ],
+        [("t1", "get_weather", ""), ("t2", "set_time", "")],
+    ),
+    "another name behind arguments is no piece of a name": (
+        [fragment("{}", id="", name="f", index=0), fragment("{}", id="", name="g", index=0)],
+        [("", "f", "{}"), ("", "g", "{}")],
+    ),
+    "an id and a name repeated on an index of its own open a call": (
+        [
+            fragment("", id="t1", name="f", index=0),
+            fragment("", id="t1", name="f", index=1),
+            fragment('{"a":', index=0),
+            fragment('{"b":', index=1),
+            fragment("1}", index=0),
+            fragment("2}", index=1),
+        ],
+        [("t1", "f", '{"a":1}'), ("t1", "f", '{"b":2}')],
+    ),
+    "and so behind a call that is whole": (
+        [
+            fragment('{"a":1}', id="t1", name="f", index=0),
+            fragment("", id="t1", name="f", index=1),
+            fragment('{"b":2}', index=1),
+        ],
+        [("t1", "f", '{"a":1}'), ("t1", "f", '{"b":2}')],
+    ),
+    "and so with the same arguments": (
+        [
+            fragment("{}", id="t1", name="f", index=0),
+            fragment("{}", id="t1", name="f", index=1),
+        ],
+        [("t1", "f", "{}"), ("t1", "f", "{}")],
+    ),
+    "and id and index tell their pieces apart": (
+        [
+            fragment("", id="t1", name="f", index=0),
+            fragment("", id="t1", name="f", index=1),
+            fragment('{"a":1}', id="t1", index=0),
+            fragment('{"b":2}', id="t1", index=1),
+        ],
+        [("t1", "f", '{"a":1}'), ("t1", "f", '{"b":2}')],
+    ),
+    "pieces of one call that are counted are its pieces": (
+        [
+            fragment('{"a":', id="t1", name="f", index=0),
+            fragment("1}", id="t1", name="f", index=1),
+        ],
+        [("t1", "f", '{"a":1}')],
+    ),
     "nothing more for a call that has all of its arguments opens none": (
         [
             fragment('{"a":1}', id="t1", name="f", index=0),
@@ -1009,6 +1092,28 @@ def test_rule_6_the_gateways_own_calls_are_records(name: str) -> None:
     assert calls(response.server_tool_calls) == (("s1", name, "{}"),)
     assert calls(response.tool_calls) == (("t1", "mine", "{}"),)
     assert [call.is_server_tool for call in response.message.tool_calls] == [True, False]
+
+
+@pytest.mark.parametrize("kind", ["server_tool_use", "mcp_tool_use"])
+def test_rule_6_anthropics_own_calls_are_records(kind: str) -> None:
+    """
+    What Anthropic ran itself is a record with its arguments, and stays out of the next request.
+    """
+    response = assemble(
+        raw("message_start", message={"role": "assistant"}),
+        opened(0, type=kind, id="s1", name="web_search", input={}),
+        block(0, type="input_json_delta", partial_json='{"query":'),
+        block(0, type="input_json_delta", partial_json='"x"}'),
+        opened(1, type="web_search_tool_result", tool_use_id="s1", content=[]),
+        opened(2, type="tool_use", id="t1", name="web_search", input={}),
+        block(2, type="input_json_delta", partial_json="{}"),
+        raw("message_delta", delta={"stop_reason": "tool_use"}),
+        raw("message_stop"),
+    )
+
+    assert calls(response.server_tool_calls) == (("s1", "web_search", '{"query":"x"}'),)
+    assert calls(response.tool_calls) == (("t1", "web_search", "{}"),)
+    assert [each["id"] for each in response.message.to_param()["tool_calls"]] == ["t1"]
 
 
 @pytest.mark.parametrize("name", ["phaseo_web", "web_search", "gateway_date", "phaseo_advisors"])
@@ -1505,11 +1610,26 @@ def test_a_call_before_the_text_of_the_older_gateway() -> None:
     assert [call.id for call in response.tool_calls] == ["t1"]
 
 
+def test_two_calls_as_two_choices_with_the_providers_id() -> None:
+    """
+    The older gateway's calls are all the caller's, though it names the provider's id as well.
+    """
+    choices = [
+        choice(0, message=message(tool_calls=[whole_call(("t1", "f", "{}"))])),
+        choice(1, message=message(tool_calls=[whole_call(("t2", "g", "{}"))])),
+    ]
+    answer = {"id": "G-1", "nativeResponseId": "resp_1", "choices": choices}
+    whole = ChatCompletionsResponse.from_dict(answer)
+    streamed = assemble({**answer, "object": "chat.completion"})
+
+    assert calls(whole.tool_calls) == calls(streamed.tool_calls)
+    assert calls(whole.tool_calls) == (("t1", "f", "{}"), ("t2", "g", "{}"))
+
+
 @pytest.mark.parametrize(
     "sign",
     [
         {"provider": "openai"},
-        {"nativeResponseId": "chatcmpl-1"},
         {"system_fingerprint": "fp_1"},
         {"usage": tokens(42, 17)},
     ],
