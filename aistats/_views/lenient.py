@@ -64,10 +64,9 @@ def _is_deeper(value: Any, levels: int) -> bool:
 
 
 def _items(value: Any) -> Iterable[Any]:
-    items: Iterable[Any] = ()
-    if isinstance(value, dict | list):
-        items = value.values() if _is_object(value) else value
-    return items
+    if _is_object(value):
+        return value.values()
+    return value if _is_list(value) else ()
 
 
 def _integer(digits: str) -> int | float | None:
@@ -118,6 +117,10 @@ def _keys(container: Any) -> Iterable[Any]:
 
 def _is_object(value: object) -> TypeGuard[dict[str, Any]]:
     return isinstance(value, dict)
+
+
+def _is_list(value: object) -> TypeGuard[list[Any]]:
+    return isinstance(value, list)
 
 
 def _whole(text: str) -> str:
