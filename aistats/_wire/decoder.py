@@ -435,9 +435,10 @@ class StreamDecoder:
             StreamError: It isn't what the contract says.
         """
         self._pattern = self._last = None
-        if not event.data:
-            return None
-        if event.data.strip() == b"[DONE]":
+        data = event.data.strip() if event.data else b""
+        if event.data is None or data in (b"", b"null"):
+            return None  # nothing is said, and nothing is lost
+        if data in (b"[DONE]", b'"[DONE]"'):
             self._done = True
             return None
         try:

@@ -589,7 +589,7 @@ def test_nothing_is_read_behind_done() -> None:
     assert decoder.response().text == "Hi"
 
 
-@pytest.mark.parametrize("data", ["{bad}", "nonsense", "42", '"text"', "null", "[1]"])
+@pytest.mark.parametrize("data", ["{bad}", "nonsense", "42", '"text"', "[1]"])
 def test_a_whole_frame_that_is_no_object_is_reported(data: str) -> None:
     """
     A frame that came whole and is not a JSON object is an error, and never passed over in silence.
@@ -597,6 +597,31 @@ def test_a_whole_frame_that_is_no_object_is_reported(data: str) -> None:
     reading = read_frames(chunk({"content": "Hi"}), f"data: {data}", chunk({}, "stop"))
 
     assert isinstance(reading.error, StreamError)
+    assert reading.response is not None
+    assert reading.response.text == "Hi"
+
+
+@pytest.mark.parametrize(
+    "line", ["data: null", "data:  ", "data:\ndata:", "data:\t", "data: null "]
+)
+def test_an_event_that_says_nothing_is_passed_over(line: str) -> None:
+    """
+    An event that is blank or `null` ends no stream.
+    """
+    reading = read_frames(chunk({"content": "Hi"}), line, chunk({"content": "!"}, "stop"))
+
+    assert reading.error is None
+    assert reading.response is not None
+    assert reading.response.text == "Hi!"
+
+
+def test_a_quoted_end() -> None:
+    """
+    `"[DONE]"` in quotes, as JSON writers put it, is the end.
+    """
+    reading = read_frames(chunk({"content": "Hi"}), 'data: "[DONE]"')
+
+    assert reading.error is None
     assert reading.response is not None
     assert reading.response.text == "Hi"
 
