@@ -42,14 +42,13 @@ PLACES = [place for rank in RANKS for place in rank]
 PENDING: dict[str, set[str]] = {
     "_local.local": {"length"},
     "_map.engine": {"length", "Engine"},
-    "_map.plan": {"length"},
     "_map.run": {"length"},
     "_views.completion": {"length"},
     "_wire.assemble": {"length"},
     "_wire.decoder": {"length", "StreamDecoder"},
     **{
         f"{folder}.__init__": {"docstring"}
-        for folder in ("_local", "_map", "_net", "_show", "_views", "_wire")
+        for folder in ("_local", "_net", "_show", "_views", "_wire")
     },
 }
 

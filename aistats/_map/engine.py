@@ -43,9 +43,11 @@ from .._net.transport import running_loop
 from .._progress import Progress
 from .._views.completion import ChatCompletionsResponse
 from .checkpoint import Checkpoint
-from .outcome import Outcome, Statistics
+from .outcome import Outcome
 from .pace import Pace, estimated_tokens
-from .plan import Item, Plan
+from .plan import Plan
+from .source import Item
+from .statistics import Statistics
 
 __all__ = ("Engine",)
 

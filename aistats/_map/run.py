@@ -30,8 +30,10 @@ from .._show.progress import Display, display_for, in_notebook
 from .._styles import wrong_style
 from .._views.completion import Usage, tokens_as_shown
 from .engine import Engine
-from .outcome import COLUMNS, TICK, Outcome, Statistics, as_shown
-from .plan import Item, Plan, Row, Rows, Source
+from .outcome import COLUMNS, Outcome, as_shown
+from .plan import Plan
+from .source import Item, Row, Rows, Source
+from .statistics import TICK, Statistics
 
 if TYPE_CHECKING:
     from .._call.opening import RunOnLoop
