@@ -149,8 +149,9 @@ class AsyncClient:
         """
         Return the answer to a request as a stream of chunks.
 
-        The request is sent when the stream is first used. Only then do errors of the gateway or
-        the network arise. A stream is tried again only before its first chunk.
+        The request is sent on first use: by `async with`, by `stream.open()`, or by the first read.
+        Only then do errors of the gateway or the network arise. A stream is tried again only before
+        its first chunk.
 
         Args:
             request: The request as a dict or a `ChatCompletionsRequest`. Keywords win over it.

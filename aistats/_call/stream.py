@@ -30,8 +30,9 @@ class AsyncStream(AnyStream):
     """
     Chunks of one answer as they arrive.
 
-    The request is sent on first use. Leaving `async with` closes the connection, and so does
-    dropping the stream. Only one task may read at a time.
+    The request is sent on first use: by `async with`, by `open()`, or by the first read. Leaving
+    `async with` closes the connection, and so does dropping the stream. Only one task may read at a
+    time.
 
     Reading raises `StreamInterruptedError` if the answer ends before it is complete,
     `StreamErrorEvent` if the gateway reports an error in it, and `APITimeoutError` if a time limit
@@ -56,8 +57,28 @@ class AsyncStream(AnyStream):
             raise StopAsyncIteration
         return chunk
 
-    async def __aenter__(self) -> Self:
+    async def open(self) -> Self:
+        """
+        Send the request, and return this stream when its first event has arrived. A stream that is
+        open already is returned at once.
+
+        Call it where an error has to be known before the first chunk is needed, such as in a web
+        server before the response starts. `async with` does the same on the way in.
+
+        Raises:
+            APIConnectionError: No answer came.
+            APITimeoutError: A time limit ran out.
+            APIStatusError: The gateway answered with an error; see its subclasses.
+            StreamError: The stream broke off, or it has failed or been closed before.
+        """
+        with self._reading():
+            if self._must_open:
+                self._has_opened(await self._open_stream(self._opening))
+            self._check_readable()
         return self
+
+    async def __aenter__(self) -> Self:
+        return await self.open()
 
     async def __aexit__(
         self,
@@ -140,8 +161,8 @@ class Stream(AnyStream):
     """
     Chunks of one answer as they arrive.
 
-    The request is sent on first use. Leaving `with` closes the connection, and so does dropping the
-    stream. Only one thread may read at a time.
+    The request is sent on first use: by `with`, by `open()`, or by the first read. Leaving `with`
+    closes the connection, and so does dropping the stream. Only one thread may read at a time.
 
     Reading raises `StreamInterruptedError` if the answer ends before it is complete,
     `StreamErrorEvent` if the gateway reports an error in it, and `APITimeoutError` if a time limit
@@ -174,8 +195,28 @@ class Stream(AnyStream):
             raise StopIteration
         return chunk
 
-    def __enter__(self) -> Self:
+    def open(self) -> Self:
+        """
+        Send the request, and return this stream when its first event has arrived. A stream that is
+        open already is returned at once.
+
+        Call it where an error has to be known before the first chunk is needed, such as in a web
+        server before the response starts. `with` does the same on the way in.
+
+        Raises:
+            APIConnectionError: No answer came.
+            APITimeoutError: A time limit ran out.
+            APIStatusError: The gateway answered with an error; see its subclasses.
+            StreamError: The stream broke off, or it has failed or been closed before.
+        """
+        with self._reading():
+            if self._must_open:
+                self._has_opened(self._run(functools.partial(self._open_stream, self._opening)))
+            self._check_readable()
         return self
+
+    def __enter__(self) -> Self:
+        return self.open()
 
     def __exit__(
         self,

@@ -183,10 +183,13 @@ class AnyStream:
             opened.finish()
             opened.receiver.close_soon()
 
-    def _take(self, take: Take[T]) -> T | Need | None:
+    def _check_readable(self) -> OpenedStream:
         if self._opened is None or self._state in (State.FAILED, State.CLOSED):
             raise self._ended_early()
-        taken = take(self._opened.decoder)
+        return self._opened
+
+    def _take(self, take: Take[T]) -> T | Need | None:
+        taken = take(self._check_readable().decoder)
         if taken is None:
             self._end(State.DONE)
         return taken
