@@ -9,9 +9,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from ._call.chat import chat_call
-from ._call.credentials import ApiKey
+from ._call.credentials import KeySource, key_source
 from ._call.gateway import Gateway
-from ._call.settings import MAX_RESPONSE_BYTES, ClientSettings
+from ._call.settings import MAX_RESPONSE_BYTES, ClientOptions, ClientSettings
 from ._call.stream import AsyncStream
 from ._options import CallOptions, RetryPolicy, RunOptions, Timeout
 from ._request.keywords import ChatRequest, MapKeywords, TextKeywords, lists_keywords
@@ -41,7 +41,8 @@ class AsyncClient:
     its connections, too.
 
     Args:
-        api_key: The gateway's key; by default the environment's `AI_STATS_API_KEY`.
+        api_key: The gateway's key; by default the environment's `AI_STATS_API_KEY`. Or a function,
+            plain or asynchronous, that returns the key: it is asked before each attempt.
         base_url: Where the gateway is; by default the environment's `AI_STATS_BASE_URL`, else
             `https://api.phaseo.app/v1`.
         timeout: The limits of a call: a `Timeout`, a number of seconds for the whole of it, or
@@ -49,7 +50,7 @@ class AsyncClient:
         max_retries: How often a failed call is tried again at the most, or a `RetryPolicy`.
         max_connections: How many connections are open at the most, in each event loop; calls beyond
             that queue.
-        default_headers: Headers for each request, on top of the client's own.
+        default_headers: Headers for each request, on top of the client's own; `None` removes one.
         ssl_context: What certificates are trusted; by default what the system or `SSL_CERT_FILE`
             says.
         session: Your own `aiohttp.ClientSession`, which the client uses and does not close; it can
@@ -65,19 +66,19 @@ class AsyncClient:
 
     def __init__(
         self,
-        api_key: str | None = None,
+        api_key: KeySource = None,
         base_url: str | None = None,
         *,
         timeout: Timeout | float | None = Timeout(),
         max_retries: int | RetryPolicy = 2,
         max_connections: int = 100,
-        default_headers: Mapping[str, str] | None = None,
+        default_headers: Mapping[str, str | None] | None = None,
         ssl_context: ssl.SSLContext | None = None,
         session: aiohttp.ClientSession | Callable[[], aiohttp.ClientSession] | None = None,
         max_response_bytes: int = MAX_RESPONSE_BYTES,
     ) -> None:
         given, api_key = [api_key], None  # so that no traceback shows it
-        key = ApiKey(given.pop())
+        key = key_source(given.pop())
         settings = ClientSettings(
             base_url,
             timeout,
@@ -120,6 +121,28 @@ class AsyncClient:
         Whether the client has been closed.
         """
         return self._gateway.is_closed
+
+    @lists_keywords(ClientOptions)
+    def with_options(self, **options: Unpack[ClientOptions]) -> Self:
+        """
+        Return a client with other options, on the same connections.
+
+        A service with a key for each customer needs one pool of connections in this way. The limits
+        that the gateway's answers teach are kept for each key.
+
+        Closing this client closes all that were derived from it. Closing a derived client ends only
+        its own use.
+
+        Raises:
+            ConfigurationError: An option is wrong or belongs to the connections, or the client has
+                been closed.
+        """
+        # The key is taken out first, so that no traceback shows it.
+        key = key_source(options.pop("api_key")) if "api_key" in options else None
+        derived = type(self).__new__(type(self))
+        vars(derived).update(vars(self))
+        derived._gateway = self._gateway.derived(key, options)
+        return derived
 
     @lists_keywords(CallOptions, ChatCompletionsParams)
     async def generate_text(
@@ -194,10 +217,11 @@ class AsyncClient:
 
     async def aclose(self) -> None:
         """
-        Close the client and its connections. A second time does nothing.
+        Close the client and its connections. A second time does nothing. The connections of a
+        client that `with_options` returned stay open.
         """
-        self._gateway.is_closed = True
-        await self._gateway.transport.aclose()
+        if self._gateway.close():
+            await self._gateway.transport.aclose()
 
     if not TYPE_CHECKING:
         __enter__ = __exit__ = wrong_style(

@@ -294,14 +294,14 @@ class CallOptions(TypedDict, total=False):
             whole call; None means no limit. Default: the client's.
         max_retries (a whole number, or a RetryPolicy): How often a failed call is tried again.
             Default: the client's.
-        extra_headers (a mapping): Headers on top of the client's. They win.
+        extra_headers (a mapping): Headers on top of the client's. They win, and None removes one.
         extra_query (a mapping to strings, numbers or booleans): Added to the URL's query.
         extra_body (a mapping): Put into the request's JSON as it is, unchecked. It wins.
     """
 
     timeout: Timeout | float | None
     max_retries: int | RetryPolicy | None
-    extra_headers: Mapping[str, str] | None
+    extra_headers: Mapping[str, str | None] | None
     extra_query: Mapping[str, str | float | bool] | None
     extra_body: Mapping[str, Any] | None
 

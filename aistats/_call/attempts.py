@@ -23,6 +23,7 @@ from .._errors import (
 )
 from .._exchange import Attempt, Exchange, SentRequest, Trace
 from .._options import RetryPolicy, Timeout
+from .credentials import ApiKey
 from .gateway import Gateway
 from .retry import is_local, is_throttle
 
@@ -44,11 +45,13 @@ class CurrentAttempt:
         total: The call's time limit, in seconds.
     """
 
-    __slots__ = ("call_start", "exchange", "total", "trace")
+    __slots__ = ("api_key", "call_start", "exchange", "total", "trace")
 
     def __init__(
         self, exchange: Exchange, trace: Trace, call_start: float, total: float | None
     ) -> None:
+        self.api_key: ApiKey | None = None
+        """The key that the attempt is made with, once it is known."""
         self.exchange = exchange
         self.trace = trace
         self.call_start = call_start
@@ -61,6 +64,12 @@ class CurrentAttempt:
         """
         # Of the first attempt it is the limit itself, to the digit.
         return None if self.total is None else self.total - (self.trace.begun - self.call_start)
+
+    def masked(self, body: bytes) -> bytes:
+        """
+        Return *body* with the key of this attempt replaced by `***`.
+        """
+        return body if self.api_key is None else self.api_key.masked(body)
 
     def take_time(self) -> None:
         """

@@ -15,13 +15,20 @@ from urllib.parse import urlencode
 import attrs
 
 from .._clock import monotonic
-from .._errors import AIStatsError, APIConnectionError, APIResponseError, StreamError
+from .._errors import (
+    AIStatsError,
+    APIConnectionError,
+    APIResponseError,
+    StreamError,
+    out_of_time,
+)
 from .._exchange import SentRequest, redact
 from .._options import RetryPolicy, Timeout
 from .._views.json import parse_json
 from .._wire.decoder import StreamDecoder, status_error_from
 from .._wire.operation import Operation
 from .attempts import Attempts, CurrentAttempt
+from .credentials import ApiKey
 from .gateway import Gateway
 from .headers import merged_headers
 from .opening import OpenedStream, Opening
@@ -48,7 +55,7 @@ class Call(Generic[T]):
     operation: Operation[T]
     gateway: Gateway
     body: bytes
-    headers: Mapping[str, str]
+    headers: Mapping[str, str | None]
     query: Mapping[str, str]
     timeout: Timeout
     policy: RetryPolicy
@@ -95,7 +102,9 @@ class Call(Generic[T]):
     async def _whole_once(self, current: CurrentAttempt) -> T:
         body = await self._read_whole(await self._send(current))
         current.take_time()
-        return self._without_key(lambda answer: self.operation.read(answer, current.exchange), body)
+        return _without_key(
+            current.masked, lambda answer: self.operation.read(answer, current.exchange), body
+        )
 
     async def _open_once(self, current: CurrentAttempt) -> OpenedStream:
         response = await self._send(current)
@@ -103,14 +112,16 @@ class Call(Generic[T]):
             current.exchange,
             longest_event=self.gateway.max_response_bytes,
             choices=_choices_of(self.body),
-            masked=self.gateway.masked,
+            masked=current.masked,
         )
         try:
             if response.content_type == "text/event-stream":
                 await _receive_first_event(response, decoder, self.gateway.max_response_bytes)
             else:
                 # JSON in place of a stream is a whole completion or an error; nothing else is.
-                self._without_key(decoder.receive_whole, await self._read_whole(response))
+                _without_key(
+                    current.masked, decoder.receive_whole, await self._read_whole(response)
+                )
         except APIConnectionError:
             # Without an event, there was no answer.
             current.trace.first_byte = None
@@ -130,12 +141,13 @@ class Call(Generic[T]):
 
     async def _send(self, current: CurrentAttempt) -> Response:
         self.gateway.check_open()
+        key = current.api_key = self.gateway.fixed_key or await self._ask_key(current)
         exchange = current.exchange
         response = await self.gateway.transport.send(
             self.operation.method,
             self.operation.path,
             self.body,
-            self.headers,
+            self.gateway.headers_to_send(key, self.headers),
             self.query,
             self.timeout,
             current.time_left,
@@ -151,17 +163,14 @@ class Call(Generic[T]):
             body = b""  # the status says enough
         exchange.request = self._sent_request()
         wait = retry_after(exchange.headers, datetime.now(UTC))
-        raise status_error_from(self.gateway.masked(body), exchange, wait)
+        raise status_error_from(current.masked(body), exchange, wait)
 
-    def _without_key(self, read: Callable[[bytes], ValueT], body: bytes) -> ValueT:
-        # A server that echoes the request echoes the key. An error must not show it; an answer is
-        # left as it is.
+    async def _ask_key(self, current: CurrentAttempt) -> ApiKey:
         try:
-            return read(body)
-        except AIStatsError:
-            if (masked := self.gateway.masked(body)) == body:
-                raise
-        return read(masked)
+            return await self.gateway.transport.wait(self.gateway.ask_key, current.time_left)
+        except TimeoutError:
+            host, phase = self.gateway.transport.host, "the function given as api_key was running"
+            raise out_of_time("total", self.timeout.total, host, phase) from None
 
     async def _read_whole(self, response: Response) -> bytes:
         limit = self.gateway.max_response_bytes
@@ -179,6 +188,19 @@ class Call(Generic[T]):
         query = f"?{urlencode(self.query)}" if self.query else ""
         url = f"{self.gateway.base_url}/{self.operation.path}{query}"
         return SentRequest(self.operation.method, url, redact(headers), self.body)
+
+
+def _without_key(
+    masked: Callable[[bytes], bytes], read: Callable[[bytes], ValueT], body: bytes
+) -> ValueT:
+    # A server that echoes the request echoes the key. An error must not show it; an answer is left
+    # as it is.
+    try:
+        return read(body)
+    except AIStatsError:
+        if (without := masked(body)) == body:
+            raise
+    return read(without)
 
 
 def _choices_of(body: bytes) -> int:

@@ -55,7 +55,7 @@ def chat_call(
     gateway.check_open()
     options, params = split(keywords, CALL_OPTIONS)
     checked = build_request(request, params, stream=is_stream)
-    extra_headers: Mapping[str, str] = options.get("extra_headers") or {}
+    extra_headers: Mapping[str, str | None] = options.get("extra_headers") or {}
     if extra_headers and (faults := header_faults("extra_headers", extra_headers)):
         raise RequestValidationError(faults)
     max_retries = options.get("max_retries")

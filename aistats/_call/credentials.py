@@ -1,16 +1,23 @@
 """
-The API key. No other file holds it in the clear, apart from the header that is sent.
+The API key, or the function that returns it. No other file holds the key in the clear, apart from
+the header that is sent.
 """
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import os
 import re
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from .._errors import ConfigurationError
 
-__all__ = ("ApiKey",)
+__all__ = ("ApiKey", "KeyFunction", "KeySource", "key_source")
+
+KeySource = str | Callable[[], str] | Callable[[], Awaitable[str]] | None
+"""What a client takes as `api_key=`."""
 
 _SHORTEST_KEY = 8  # characters; local servers take placeholders such as "none" or "x"
 _ALLOWED = r"[!-~]+"
@@ -39,7 +46,9 @@ class ApiKey:
         self.authorization = f"Bearer {given}"
         key = given = None  # so that no traceback shows it
         if kind is not None:
-            raise ConfigurationError(f"api_key must be a string; not {kind}")
+            raise ConfigurationError(
+                f"api_key must be a string, or a function that returns one; not {kind}"
+            )
         if not self.key:
             raise ConfigurationError(
                 "There is no API key. Set AI_STATS_API_KEY in the environment, or pass api_key=."
@@ -50,12 +59,25 @@ class ApiKey:
                 "can't be in a key: only ASCII letters, digits and signs can. Nothing was sent."
             )
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ApiKey) and self.authorization == other.authorization
+
+    def __hash__(self) -> int:
+        return hash(self.authorization)
+
     @property
     def key(self) -> str:
         """
         The key by itself.
         """
         return self.authorization.removeprefix("Bearer ")
+
+    @property
+    def source(self) -> str:
+        """
+        The argument that makes the same key.
+        """
+        return self.key
 
     def masked(self, body: bytes) -> bytes:
         """
@@ -69,3 +91,55 @@ class ApiKey:
             return body.replace(key, b"***")
         word = re.escape(key)
         return re.sub(rb'(?<=Bearer )%b(?![\w.-])|(?<=")%b(?=")' % (word, word), b"***", body)
+
+
+class KeyFunction:
+    """
+    A function that returns the key, and is asked before each attempt.
+
+    Args:
+        source: The function, plain or asynchronous.
+    """
+
+    __slots__ = ("source",)
+
+    def __init__(self, source: Callable[[], Any]) -> None:
+        self.source = source
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, KeyFunction) and self.source == other.source
+
+    def __hash__(self) -> int:
+        return hash(self.source)
+
+    async def ask(self) -> ApiKey:
+        """
+        Return the key that the function returns now. A plain function runs in a thread, so that it
+        may block.
+
+        Raises:
+            ConfigurationError: It returned no key.
+        """
+        if inspect.iscoroutinefunction(self.source):
+            given = [await self.source()]
+        else:
+            given = [await asyncio.to_thread(self.source)]
+            if inspect.isawaitable(given[0]):  # of an object with an asynchronous `__call__`
+                given = [await given[0]]
+        if not isinstance(given[0], str):
+            raise ConfigurationError(
+                "The function given as api_key must return a string; it returned "
+                f"{type(given[0]).__name__}."
+            )
+        return ApiKey(given.pop())
+
+
+def key_source(given: Any) -> ApiKey | KeyFunction:
+    """
+    Return what the argument `api_key` stands for.
+
+    Raises:
+        ConfigurationError: There is no key, or it can't be a header's value.
+    """
+    held, given = [given], None  # so that no traceback shows it
+    return KeyFunction(held[0]) if callable(held[0]) else ApiKey(held.pop())

@@ -26,20 +26,22 @@ def header_faults(path: str, headers: Any) -> list[Fault]:
     for name, value in headers.items():
         if not isinstance(name, str) or not re.fullmatch(_NAME, name):
             faults.append(Fault(path, None, "names of headers, without spaces and line breaks"))
+        elif value is None:
+            continue  # removes a header
         elif not isinstance(value, str) or not value.replace("\t", " ").isprintable():
-            expected = "a string without line breaks and control characters"
+            expected = "a string without line breaks and control characters, or None"
             faults.append(Fault(f"{path}[{name!r}]", None, expected))
     return faults
 
 
-def merged_headers(*layers: Mapping[str, str]) -> dict[str, str]:
+def merged_headers(*layers: Mapping[str, str | None]) -> dict[str, str]:
     """
-    Return all headers of *layers*; a later layer wins.
+    Return all headers of *layers*; a later layer wins, and `None` in it removes a header.
 
     A name in another case is the same name (RFC 9110, section 5.1).
     """
     merged = {name.lower(): (name, value) for headers in layers for name, value in headers.items()}
-    return dict(merged.values())
+    return {name: value for name, value in merged.values() if value is not None}
 
 
 def checked_query(query: Any) -> dict[str, str]:

@@ -7,13 +7,14 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypedDict
 from urllib.parse import urlsplit
 
 import attrs
 
 from .._errors import ConfigurationError
 from .._options import RetryPolicy, Timeout
+from .credentials import KeySource
 from .headers import header_faults
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     import aiohttp
 
-__all__ = ("MAX_RESPONSE_BYTES", "ClientSettings", "retry_policy")
+__all__ = ("MAX_RESPONSE_BYTES", "ClientOptions", "ClientSettings", "changed", "retry_policy")
 
 MAX_RESPONSE_BYTES: Final = 32 * 1024 * 1024
 _DEFAULT_BASE_URL = "https://api.phaseo.app/v1"
@@ -107,6 +108,27 @@ def _check_session(settings: ClientSettings, _: attrs.Attribute[Any], value: Any
         )
 
 
+class ClientOptions(TypedDict, total=False):
+    """
+    Options that `with_options` changes.
+
+    Keys:
+        api_key (a string, or a function that returns one): The gateway's key.
+        timeout (a Timeout, a number of seconds, or None): Limits of a call. A number limits the
+            whole call; None means no limit.
+        max_retries (a whole number, or a RetryPolicy): How often a failed call is tried again.
+        default_headers (a mapping): Headers on top of the client's. They win, and None removes one.
+        max_response_bytes (a whole number, 1 or more): The longest answer, or event of a stream,
+            that is read, in bytes.
+    """
+
+    api_key: KeySource
+    timeout: Timeout | float | None
+    max_retries: int | RetryPolicy
+    default_headers: Mapping[str, str | None]
+    max_response_bytes: int
+
+
 @attrs.frozen(eq=False, repr=False)
 class ClientSettings:
     """
@@ -120,7 +142,7 @@ class ClientSettings:
     timeout: Timeout = attrs.field(converter=_timeout)
     max_retries: int | RetryPolicy = attrs.field(validator=_check_retries)
     max_connections: int = attrs.field(validator=_check_count)
-    default_headers: Mapping[str, str] | None = attrs.field(validator=_check_headers)
+    default_headers: Mapping[str, str | None] | None = attrs.field(validator=_check_headers)
     ssl_context: ssl.SSLContext | None = attrs.field(validator=_check_context)
     session: aiohttp.ClientSession | Callable[[], aiohttp.ClientSession] | None = attrs.field(
         validator=_check_session
@@ -146,3 +168,29 @@ class ClientSettings:
                 "make the client where it is used, or set SSL_CERT_FILE there"
             )
         return attrs.asdict(self, recurse=False)
+
+
+def changed(settings: ClientSettings, options: ClientOptions) -> ClientSettings:
+    """
+    Return *settings* with *options*, apart from the key, in place of what they had.
+
+    Raises:
+        ConfigurationError: An option is wrong, or belongs to the connections.
+    """
+    names = ClientOptions.__annotations__.keys()
+    if unknown := [name for name in options if name not in names]:
+        of_connections = [name for name in unknown if hasattr(settings, name)]
+        raise ConfigurationError(
+            f"with_options can't change {', '.join(unknown)}; it takes {', '.join(names)}."
+            + (" Make a new client for other connections." if of_connections else "")
+        )
+    values: dict[str, Any] = {**options}
+    new = attrs.evolve(settings, **values)  # which checks them
+    headers = new.default_headers or {}
+    replaced = {name.lower() for name in headers}
+    kept = {
+        name: value
+        for name, value in (settings.default_headers or {}).items()
+        if name.lower() not in replaced
+    }
+    return attrs.evolve(new, default_headers={**kept, **headers})

@@ -13,6 +13,7 @@ from .._net.transport import Transport
 if TYPE_CHECKING:
     from .._exchange import Trace
     from .._net.response import Response
+    from .._net.sending import PreparedHeaders
     from .._options import Timeout
 
 __all__ = ("LocalTransport", "in_llama_terms")
@@ -28,7 +29,7 @@ class LocalTransport(Transport):
         method: str,
         path: str,
         body: bytes,
-        headers: Mapping[str, str],
+        headers: PreparedHeaders,
         query: Mapping[str, str],
         timeout: Timeout,
         remaining: float | None,

@@ -18,10 +18,21 @@ from yarl import URL
 from .connector import SENDING
 from .deadlines import Deadline
 
-__all__ = ("SMALL", "Request", "Upload")
+__all__ = ("SMALL", "PreparedHeaders", "Request", "Upload")
 
 SMALL: Final = 32 * 1024
 """Bytes that go out at once: asyncio lets a socket's buffer grow to twice as many."""
+
+
+class PreparedHeaders:
+    """
+    All headers of a request. Its repr does not show them, since the key is among them.
+    """
+
+    __slots__ = ("fields",)
+
+    def __init__(self, fields: CIMultiDict[str]) -> None:
+        self.fields = fields
 
 
 class Request(aiohttp.ClientRequest):

@@ -39,7 +39,7 @@ from .fork import inherit, watch_forks
 from .patches import is_patched, is_untouched
 from .proxy import environment_proxy
 from .response import Response
-from .sending import SMALL, Request, Upload
+from .sending import SMALL, PreparedHeaders, Request, Upload
 from .tls import context_of_environment
 
 __all__ = ("OWN_SERVERS", "Transport", "running_loop")
@@ -51,6 +51,9 @@ OWN_SERVERS: dict[str, type[Transport]] = {}
 Host and port of servers that this process has started, with the transport that speaks to each. No
 proxy leads to them.
 """
+
+_AUTOMATIC = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
+"""Headers that aiohttp's session adds where they are missing."""
 
 _KNOWS_AIOHTTP = aiohttp.__version__.startswith("3.14.")
 """
@@ -66,7 +69,6 @@ class Transport:
     def __init__(
         self,
         url: str,
-        headers: Mapping[str, str],
         *,
         max_connections: int,
         ssl_context: ssl.SSLContext | None,
@@ -74,12 +76,6 @@ class Transport:
     ) -> None:
         self._url = URL(url)
         self._addresses: dict[str, URL] = {}
-        # What aiohttp would add to each request, and then ours.
-        self._headers = CIMultiDict({"Host": self._url.host_port_subcomponent or ""})
-        self._headers.update(aiohttp.ClientRequest.DEFAULT_HEADERS)
-        for name, value in headers.items():  # one by one: a name in another case is the same
-            self._headers[name] = value
-        self._prepared: dict[tuple[tuple[str, str], ...], CIMultiDict[str]] = {}
         self._max_connections = max_connections
         self._ssl_context = ssl_context
         self._session = session
@@ -100,7 +96,7 @@ class Transport:
         method: str,
         path: str,
         body: bytes,
-        headers: Mapping[str, str],
+        headers: PreparedHeaders,
         query: Mapping[str, str],
         timeout: Timeout,
         remaining: float | None,
@@ -113,7 +109,7 @@ class Transport:
             method: The HTTP method.
             path: What follows the base URL.
             body: The request's body.
-            headers: On top of the transport's own; they win.
+            headers: What `prepared` returned.
             query: Added to the URL.
             timeout: The limits of the call.
             remaining: What is left of its `total`, in seconds.
@@ -130,7 +126,7 @@ class Transport:
         SENDING.set(trace)
         try:
             raw = await pool.answer(
-                method, self._address(path, query), self._merged(headers), body, timeout, deadline
+                method, self._address(path, query), headers.fields, body, timeout, deadline
             )
             # A user's own session has no traces of ours: there, only an error while connecting
             # proves that nothing was sent.
@@ -214,17 +210,15 @@ class Transport:
             url = self._addresses[path] = self._url.joinpath(path, encoded=True)
         return url.update_query(query) if query else url
 
-    def _merged(self, headers: Mapping[str, str]) -> CIMultiDict[str]:
-        # Nearly every request has one of a few sets; those with a user's own are made each time.
-        key = tuple(headers.items())
-        if key in self._prepared:
-            return self._prepared[key]
-        merged = CIMultiDict(self._headers)
-        for name, value in headers.items():
+    def prepared(self, headers: Mapping[str, str]) -> PreparedHeaders:
+        """
+        Return all headers of a request: what aiohttp would add, and *headers*, which win.
+        """
+        merged = CIMultiDict({"Host": self._url.host_port_subcomponent or ""})
+        merged.update(aiohttp.ClientRequest.DEFAULT_HEADERS)
+        for name, value in headers.items():  # one by one: a name in another case is the same
             merged[name] = value
-        if len(key) <= 1:
-            self._prepared[key] = merged
-        return merged
+        return PreparedHeaders(merged)
 
     def begin_anew(self) -> None:
         """
@@ -355,6 +349,7 @@ class _Pool:
                 url,
                 data=body if len(body) <= SMALL else Upload(body, deadline),
                 headers=headers,
+                skip_auto_headers=[name for name in _AUTOMATIC if name not in headers],
                 timeout=_client_timeout(timeout.connect, timeout.idle),
                 allow_redirects=False,
                 raise_for_status=False,  # whatever the user's session does for others
@@ -402,6 +397,7 @@ async def _session_life(
     make: Callable[[], aiohttp.ClientSession], deadlines: Deadlines, lock: asyncio.Lock
 ) -> AsyncGenerator[aiohttp.ClientSession, None]:
     made: Any = make()
+    del make  # a method of the transport, which would never be collected
     if not hasattr(made, "request") or not hasattr(made, "closed"):
         if asyncio.iscoroutine(made):
             made.close()
