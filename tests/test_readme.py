@@ -10,6 +10,7 @@ import asyncio
 import gc
 import importlib.metadata
 import inspect
+import json
 import os
 import re
 import runpy
@@ -67,6 +68,7 @@ def read_blocks(page: str) -> Iterator[Block]:
 
 BLOCKS = {block.name: block for page in PAGES for block in read_blocks(page)}
 PROGRAMS = [block.name for block in BLOCKS.values() if block.language == "python"]
+OPENAI_PROGRAMS = [block.name for block in BLOCKS.values() if block.language == "python openai"]
 LOCAL_PROGRAMS = [block.name for block in BLOCKS.values() if block.language == "python local"]
 
 
@@ -115,7 +117,8 @@ def test_programs_were_found():
     The programs that the tests below run are on the pages, and each of them is run.
     """
     assert {BLOCKS[name].page for name in PROGRAMS} == {
-        *("README", "calls", "errors", "map", "notebooks", "streams", "timeouts-and-retries"),
+        *("README", "calls", "compared", "errors", "map", "notebooks", "streams"),
+        "timeouts-and-retries",
     }
     assert len(PROGRAMS) >= 9
     assert LOCAL_PROGRAMS == ["local-model: The local model 1"]
@@ -124,6 +127,7 @@ def test_programs_were_found():
         "console",
         "python",
         "python local",
+        "python openai",
     }
 
 
@@ -172,8 +176,71 @@ def test_a_program_runs(name: str, gateway: Gateway):
     run(name)
 
     assert gateway.requests
-    assert {seen.headers["Authorization"] for seen in gateway.requests} == {f"Bearer {KEY}"}
+    keys = re.findall("key-of-[a-z-]+", BLOCKS[name].code) or [KEY]
+    assert {seen.headers["Authorization"] for seen in gateway.requests} == {
+        f"Bearer {key}" for key in keys
+    }
     assert {seen.path for seen in gateway.requests} == {"/v1/chat/completions"}
+
+
+def sent_by(name: str, gateway: Gateway) -> list[str]:
+    """
+    What the program called *name* sends: the bodies of its requests, without their order.
+    """
+    before = len(gateway.requests)
+    if "Call a function" in name:
+        gateway.reply(call_of("get_weather", '{"city":"Oslo"}'))
+    run(name)
+    return sorted(
+        json.dumps(without_none([seen.json[key] for key in ("model", "messages")]), sort_keys=True)
+        for seen in gateway.requests[before:]
+    )
+
+
+def without_none(value: Any) -> Any:
+    """
+    The JSON *value* without the keys that are null.
+    """
+    if isinstance(value, dict):
+        return {key: without_none(each) for key, each in value.items() if each is not None}
+    return [without_none(each) for each in value] if isinstance(value, list) else value
+
+
+# It leaves its connections to the garbage collector.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+@pytest.mark.parametrize("name", OPENAI_PROGRAMS)
+def test_a_program_of_openai_does_the_same(
+    name: str, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+):
+    """
+    The program beside ours sends the same requests.
+    """
+    pytest.importorskip("openai", reason="openai is missing")
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.setenv("OPENAI_BASE_URL", gateway.url)
+    ours = name.replace(" 2", " 1")
+
+    assert sent_by(name, gateway) == sent_by(ours, gateway)
+
+
+def test_lines_of_the_compared_programs():
+    """
+    The table has each program, with the number of its lines that are not blank.
+    """
+    rows = dict(re.findall(r"^\| \[(.*?)\]\(#.*?\) (\|.*\|)$", PAGES["compared"], re.MULTILINE))
+    programs = [name for name in PROGRAMS if name.startswith("compared: ")]
+
+    assert len(programs) == len(OPENAI_PROGRAMS) == 12
+    assert rows == {
+        name.removeprefix("compared: ").removesuffix(" 1"): "| {} | {} |".format(
+            *(
+                sum(bool(line.strip()) for line in BLOCKS[each].code.splitlines())
+                for each in (name, name.replace(" 1", " 2"))
+            )
+        )
+        for name in programs
+    }
 
 
 STORY = story("Stream ", "a ", "story")
@@ -442,7 +509,7 @@ OBJECTS = {
 }
 # What only one class of errors has, the name of a file, and modules that import alone loads.
 ELSEWHERE = {
-    *(("error", "faults"), ("chat", "completions")),
+    *(("error", "faults"), ("chat", "completions"), ("stream", "get_final_completion")),
     *(("aistats", "dask"), ("aistats", "ray")),
 }
 
@@ -480,7 +547,8 @@ def links(path: Path) -> list[Path]:
         r"\]\(([^)]+)\)|<(?:img|source)[^>]* src(?:set)?=\"([^\"]+)\"", PAGES[path.stem]
     )
     named = (link or source for link, source in found)
-    return [(path.parent / name).resolve() for name in named if "://" not in name]
+    files = (name for name in named if "://" not in name and not name.startswith("#"))
+    return [(path.parent / name).resolve() for name in files]
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
