@@ -167,16 +167,20 @@ class Fault:
     """What was there; `None` where it is missing."""
     expected: str
     """What should be there, in words: `a number from 0 to 2`."""
+    hint: str = ""
+    """A sentence that says what to write instead; empty where the mistake is no common one."""
 
     def __str__(self) -> str:
-        return f"{self.path}: expected {self.expected}{_got(self.path, self.value)}"
+        hint = f". {self.hint}" if self.hint else ""
+        return f"{self.path}: expected {self.expected}{_got(self.path, self.value)}{hint}"
 
     def __reduce__(self) -> tuple[Any, ...]:
         try:
             pickle.dumps(self.value)
         except Exception:  # whatever an object of the user's raises, the error is to survive
-            return Fault, (self.path, _Unpicklable(type(self.value).__name__), self.expected)
-        return Fault, (self.path, self.value, self.expected)
+            kept = _Unpicklable(type(self.value).__name__)
+            return Fault, (self.path, kept, self.expected, self.hint)
+        return Fault, (self.path, self.value, self.expected, self.hint)
 
 
 @attrs.frozen
@@ -194,6 +198,8 @@ def _got(path: str, value: object) -> str:
     kind = value.kind if isinstance(value, _Unpicklable) else type(value).__name__
     if value is None:
         return ""
+    if isinstance(value, type):
+        return ", got a class"
     if isinstance(value, int) and value.bit_length() > 64:
         return ", got a number of more than 64 bits"
     if isinstance(value, bool | int | float):

@@ -27,19 +27,6 @@ __all__ = ("ChatCompletionsRequest", "build_request", "checked_request")
 
 _PARAMETERS = ChatCompletionsParams.__annotations__
 _TOKEN_LIMITS = ("max_output_tokens", "max_completion_tokens", "max_tokens")
-_INSTEAD = {
-    "api_key": "an argument of the client in its place",
-    "prompt": "`messages` in its place",
-    "functions": "`tools` in its place",
-    "function_call": "`tool_choice` in its place",
-    "system_prompt": "`system` in its place",
-    "max_completions_tokens": "`max_completion_tokens` in its place",
-    "reasoning_summary": '`reasoning={"summary": ...}` in its place',
-    "cache_control": '`provider_options={"anthropic": {"cache_control": ...}}` in its place',
-    "prompt_cache_options": (
-        '`provider_options={"openai": {"prompt_cache_options": ...}}` in its place'
-    ),
-}
 
 
 def _in_key_order(body: bytes) -> bytes:
@@ -173,7 +160,7 @@ def _merge(request: Any, params: Mapping[str, Any]) -> dict[str, Any]:
 def _as_mapping(value: Any, path: str, other: str = "") -> Mapping[Any, Any]:
     if is_mapping(value):
         return value
-    raise RequestValidationError([Fault(path, value, f"a mapping{other}")])
+    raise _refused([Fault(path, value, f"a mapping{other}")], {})
 
 
 def _check(given: dict[str, Any], method: bool | None = None) -> tuple[bytes, bool | None]:
@@ -192,8 +179,14 @@ def _check(given: dict[str, Any], method: bool | None = None) -> tuple[bytes, bo
     except RequestValidationError as error:
         faults += error.faults
     if faults:
-        raise RequestValidationError([*faults, *_not_json(given, {fault.path for fault in faults})])
+        raise _refused([*faults, *_not_json(given, {fault.path for fault in faults})], given)
     return body, stream
+
+
+def _refused(faults: list[Fault], given: Mapping[Any, Any]) -> RequestValidationError:
+    from .hints import hinted  # most requests are right
+
+    return RequestValidationError([hinted(fault, given) for fault in faults])
 
 
 def _is_plain(given: dict[str, Any]) -> bool:
@@ -270,7 +263,9 @@ class _WholeRequest:
 def _unknown(name: object) -> str:
     if name in CALL_OPTIONS:
         return "nothing in the request: it is an argument of the call, beside the request"
-    if instead := _INSTEAD.get(str(name)):
+    from .hints import INSTEAD  # most requests are right
+
+    if instead := INSTEAD.get(str(name)):
         return instead
     if name in RUN_OPTIONS:
         return "nothing in the request: it is an argument of `map`, beside the request"
