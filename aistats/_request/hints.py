@@ -11,7 +11,7 @@ import dataclasses
 import difflib
 import inspect
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import date, time
 from decimal import Decimal
 from typing import Any
@@ -19,7 +19,7 @@ from typing import Any
 import attrs
 
 from .._errors import Fault
-from .to_json import is_list_like, is_mapping
+from .to_json import is_list_like, is_mapping, is_object_like
 
 __all__ = ("INSTEAD", "hinted")
 
@@ -309,45 +309,46 @@ def _logprobs(value: Any) -> str:
 
 
 def _of_kind(fault: Fault) -> str:
-    return next(_kinds(fault.value, fault.expected, fault.path), "")
-
-
-def _kinds(value: Any, expected: str, path: str) -> Iterator[str]:
-    kind: type[Any] = type(value)
+    value: Any = fault.value
     if isinstance(value, str):
-        yield from _kinds_of_string(value, expected, path)
-    elif isinstance(value, type):
-        return
-    elif inspect.isawaitable(value):
-        yield "Write `await` before the call that returned it."
-    elif callable(getattr(value, "tolist", None)):  # NumPy, pandas, PyTorch
-        yield f"Write {'bool(value)' if expected == 'true or false' else 'value.tolist()'}."
-    elif callable(getattr(value, "model_dump", None)):
-        yield "Write value.model_dump()."
-    elif attrs.has(kind):
-        yield "Write attrs.asdict(value)."
-    elif dataclasses.is_dataclass(value):
-        yield "Write dataclasses.asdict(value)."
-    elif isinstance(value, bytes | bytearray):
-        yield "Write value.decode()."
-    elif isinstance(value, Decimal):
-        yield "Write float(value)."
-    elif isinstance(value, date | time):
-        yield "Write value.isoformat()."
-    elif hasattr(value, "__fspath__") or (expected == "a string" and _is_plain_number(value)):
-        yield "Write str(value)."
-    elif is_mapping(value):
-        if expected.startswith("a list"):
-            yield f"Write {path}=[...], a list."
-    elif isinstance(value, Iterable) and not is_list_like(value) and "list" in expected:
-        yield "Write list(value)."
+        return _of_string(value, fault)
+    if is_object_like(value):
+        return f"Write {fault.path}=[...], a list." if fault.expected.startswith("a list") else ""
+    if isinstance(value, type):
+        return ""
+    return _of_object(value, fault.expected)
 
 
-def _kinds_of_string(value: str, expected: str, path: str) -> Iterator[str]:
-    if expected.startswith("a list of strings"):
-        yield f'Write {path}=["..."], a list.'
-    elif expected.startswith(("a number", "a whole number")) and _is_number(value):
-        yield "Write the number without quotes."
+def _of_string(value: str, fault: Fault) -> str:
+    if fault.expected.startswith("a list of strings"):
+        return f'Write {fault.path}=["..."], a list.'
+    if fault.expected.startswith(("a number", "a whole number")) and _is_number(value):
+        return "Write the number without quotes."
+    return ""
+
+
+def _of_object(value: Any, expected: str) -> str:
+    kind: Any = type(value)
+    if inspect.isawaitable(value):
+        return "Write `await` before the call that returned it."
+    if callable(getattr(value, "tolist", None)):  # NumPy, pandas, PyTorch
+        return f"Write {'bool(value)' if expected == 'true or false' else 'value.tolist()'}."
+    if callable(getattr(value, "model_dump", None)):
+        return "Write value.model_dump()."
+    if attrs.has(kind):
+        return "Write attrs.asdict(value)."
+    if dataclasses.is_dataclass(kind):
+        return "Write dataclasses.asdict(value)."
+    if isinstance(value, bytes | bytearray):
+        return "Write value.decode()."
+    if isinstance(value, Decimal):
+        return "Write float(value)."
+    if isinstance(value, date | time):
+        return "Write value.isoformat()."
+    if hasattr(kind, "__fspath__") or (expected == "a string" and _is_plain_number(value)):
+        return "Write str(value)."
+    is_readable = isinstance(value, Iterable) and not is_list_like(value)
+    return "Write list(value)." if is_readable and "list" in expected else ""
 
 
 def _is_plain_number(value: Any) -> bool:
