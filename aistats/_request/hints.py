@@ -328,7 +328,7 @@ def _of_string(value: str, fault: Fault) -> str:
 
 
 def _of_object(value: Any, expected: str) -> str:
-    kind: Any = type(value)
+    kind: type[Any] = value.__class__
     if inspect.isawaitable(value):
         return "Write `await` before the call that returned it."
     if callable(getattr(value, "tolist", None)):  # NumPy, pandas, PyTorch
