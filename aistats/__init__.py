@@ -64,6 +64,7 @@ if typing.TYPE_CHECKING:
     from ._local.local import local
     from ._map.outcome import Outcome
     from ._map.run import AsyncRun, Run
+    from ._media import audio, image
     from ._options import Budget
     from ._progress import Latency, Progress
 
@@ -121,6 +122,8 @@ __all__ = (
     "UnprocessableEntityError",
     "Usage",
     "__version__",
+    "audio",
+    "image",
     "local",
 )
 
@@ -133,6 +136,8 @@ _LATER = {
     "Outcome": "_map.outcome",
     "Progress": "_progress",
     "Run": "_map.run",
+    "audio": "_media",
+    "image": "_media",
     "local": "_local.local",
 }
 

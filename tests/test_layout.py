@@ -29,7 +29,7 @@ RANKS = (
     ("_request", "_wire", "_net"),
     ("_call",),
     ("_map",),
-    ("_client", "_sync"),
+    ("_client", "_sync", "_media"),
     ("_local", "_worker"),
     ("types", "dask", "ray"),
     ("__init__",),

@@ -21,6 +21,7 @@ from typing import Any
 import attrs
 import pytest
 from conftest import KEY
+from media import MEDIA
 from servers import OPENING, Gateway, completion, delta, error_body, story
 from test_local import missing
 
@@ -98,8 +99,11 @@ def run(name: str) -> None:
 @pytest.fixture(autouse=True)
 def _environment(gateway: Gateway, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """
-    The environment has a key and leads to the gateway on loopback; files go to the test's folder.
+    The environment has a key and leads to the gateway on loopback; files go to the test's folder,
+    which has those that the programs read.
     """
+    (tmp_path / "lighthouse.png").write_bytes(MEDIA["PNG"])
+    (tmp_path / "speech.wav").write_bytes(MEDIA["WAV"])
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("AI_STATS_API_KEY", KEY)
     monkeypatch.setenv("AI_STATS_BASE_URL", gateway.url)
@@ -369,6 +373,18 @@ def test_the_documented_tools(gateway: Gateway, capsys: pytest.CaptureFixture[st
 
 
 FAULTS = ["temperature a number from 0 to 2", "top_p a number from 0 to 1"]
+
+
+def test_the_documented_images(gateway: Gateway):
+    """
+    The parts of the page are in the requests: a file as a `data:` URL, a URL as it is, and sound.
+    """
+    run("calls: Images and audio 1")
+
+    image, sound = [seen.json["messages"][0]["content"] for seen in gateway.requests]
+    assert image[1]["image_url"]["url"].startswith("data:image/png;base64,iVBOR")
+    assert image[2]["image_url"] == {"url": "https://example.com/tower.jpg"}
+    assert sound[1]["input_audio"]["format"] == "wav"
 
 
 def test_the_documented_errors_of_a_stream(gateway: Gateway, capsys: pytest.CaptureFixture[str]):

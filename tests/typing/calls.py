@@ -7,6 +7,7 @@ complain of a line that says so without need.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import aistats
@@ -140,6 +141,31 @@ def tools_and_formats(client: Client) -> None:
         seed=1,
         top_p=1,
     )
+
+
+def images_and_audio(client: Client) -> None:
+    """
+    The parts that `image` and `audio` make may be written in place or stand in variables.
+    """
+    client.generate_text(
+        model="m",
+        messages=[
+            {
+                "role": "user",
+                "content": [
+                    {"type": "text", "text": "What is this?"},
+                    aistats.image("a.png", detail="low"),
+                    aistats.audio(b"", format="pcm16"),
+                ],
+            }
+        ],
+    )
+    photo = aistats.image(Path("a.png"))
+    content = [{"type": "text", "text": "What is this?"}, photo]
+    client.generate_text(model="m", messages=[{"role": "user", "content": content}])
+    messages = [{"role": "user", "content": [{"type": "text", "text": "?"}, photo]}]
+    client.generate_text(model="m", messages=messages)
+    aistats.image(3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
 def requests_made_earlier(client: Client, params: ChatCompletionsParams) -> None:
