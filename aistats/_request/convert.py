@@ -319,7 +319,7 @@ def _tagged_hook(union: Any, tagged: Tagged, converter: Converter) -> Hook:
         given = _as_dict(value, noun)
         tag: Any = given.get(tagged.key)
         hook = untagged
-        if isinstance(tag, str):
+        if isinstance(tag, str) and tag not in tagged.never:
             hook = hooks.get(tag, None if tagged.closed else _free_mapping)
         elif tag is not None:
             hook = None

@@ -19,6 +19,7 @@ from typing import Any
 import attrs
 
 from .._errors import Fault
+from .rules import JSON_SCHEMA_TYPES
 from .to_json import is_list_like, is_mapping, is_object_like
 
 __all__ = ("INSTEAD", "hinted")
@@ -81,6 +82,9 @@ _FUNCTION_TOOL = (
 )
 _USER_MESSAGE = '{"role": "user", "content": "..."}'
 _TEXT_PART = '{"type": "text", "text": "..."}'
+_IMAGE = 'aistats.image("photo.png") as the part; it takes a path, bytes or a URL'
+_AUDIO = 'aistats.audio("speech.wav") as the part; it takes a path, bytes or a URL'
+_PART = r"messages\[\d+\]\.content\[\d+\]"
 _ROLES = ("system", "developer", "user", "assistant", "tool")
 _OTHER_ROLES = {
     "human": "user",
@@ -213,14 +217,43 @@ def _content(value: Any) -> str:
     return 'Write "content": str(value).' if _is_plain_number(value) else ""
 
 
-@_wrong(r"messages\[\d+\]\.content\[\d+\]")
+@_wrong(rf"{_PART}")
 def _part(value: Any) -> str:
+    if isinstance(value, bytes | bytearray) or hasattr(value, "__fspath__"):
+        return "Write aistats.image(value), or aistats.audio(value)."
     return f"Write {_TEXT_PART}." if isinstance(value, str) else ""
 
 
-@_missing(r"messages\[\d+\]\.content\[\d+\]\.type")
+@_missing(rf"{_PART}\.type")
 def _no_type_of_part(part: Any) -> str:
     return f"Write {_TEXT_PART}." if _has(part, "text") else ""
+
+
+@_wrong(rf"{_PART}\.type")
+def _type_of_part(value: Any) -> str:
+    if value == "input_text":
+        return f"Write {_TEXT_PART}."
+    return f"Write {_IMAGE}." if value in ("image", "input_image") else ""
+
+
+@_wrong(rf"{_PART}\.image_url(\.url)?")
+def _image(value: Any) -> str:
+    return f"Write {_IMAGE}." if _is_data(value) else ""
+
+
+@_wrong(rf"{_PART}\.(input_audio|audio_url)(\.(url|data))?")
+def _audio(value: Any) -> str:
+    return f"Write {_AUDIO}." if _is_data(value) else ""
+
+
+@_wrong(rf"{_PART}\.video_url(\.url)?")
+def _video(value: Any) -> str:
+    return 'Write {"url": "data:video/mp4;base64,..."} for a file.' if _is_data(value) else ""
+
+
+def _is_data(value: Any) -> bool:
+    # Bytes, or text or a path that stands for a file.
+    return isinstance(value, str | bytes | bytearray) or hasattr(value, "__fspath__")
 
 
 @_missing(r"messages\[\d+\]\.tool_call_id")
@@ -242,6 +275,11 @@ def _response_format(value: Any) -> str:
     if isinstance(value, type) or attrs.has(kind) or dataclasses.is_dataclass(kind):
         return f"Write the class as a JSON schema: {_SCHEMA_FORMAT % (kind.__name__, '{...}')}."
     return ""
+
+
+@_wrong(r"response_format\.type")
+def _type_of_format(value: Any) -> str:
+    return f"Write {_SCHEMA_FORMAT % ('...', '{...}')}." if value in JSON_SCHEMA_TYPES else ""
 
 
 @_missing(r"response_format\.type")

@@ -9,6 +9,7 @@ the rest.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from types import UnionType
 from typing import Annotated, Any, Literal, Protocol, Union, get_args, get_origin
@@ -16,9 +17,12 @@ from typing import Annotated, Any, Literal, Protocol, Union, get_args, get_origi
 from .to_json import is_mapping
 
 __all__ = (
+    "JSON_SCHEMA_TYPES",
     "UNIONS",
+    "URL",
     "Above",
     "AnyOf",
+    "Base64",
     "Between",
     "Closed",
     "Expected",
@@ -31,6 +35,10 @@ __all__ = (
     "describe",
     "scalar_test",
 )
+
+
+JSON_SCHEMA_TYPES = ("object", "array", "string", "number", "integer", "boolean", "null")
+"""A format of such a type is a bare JSON schema, without what belongs around it."""
 
 
 class ValueRule(Protocol):
@@ -122,6 +130,30 @@ class Length:
         return kind.replace("a list", "a non-empty list", 1) if is_list else f"{kind}, not empty"
 
 
+class URL:
+    """
+    A URL of any scheme but `file:`, which only this machine could read.
+    """
+
+    def holds(self, value: str) -> bool:
+        return re.match(r"(?!file:)[a-z][a-z0-9+.-]+:", value, re.IGNORECASE) is not None
+
+    def describe(self, kind: str) -> str:
+        return "an https: or data: URL"
+
+
+class Base64:
+    """
+    A string in base64. Only its beginning is looked at.
+    """
+
+    def holds(self, value: str) -> bool:
+        return re.fullmatch(r"[A-Za-z0-9+/=_\s-]*", value[:80]) is not None
+
+    def describe(self, kind: str) -> str:
+        return f"{kind} in base64"
+
+
 class Expected:
     """
     What to say that was expected, where the type alone says too little.
@@ -179,13 +211,23 @@ class Tagged:
     A union of mappings that are told apart by the value of *key*; each is called *noun*.
 
     A value that no member of the union declares is a fault if *closed*. Else the mapping is passed
-    on as it is, since the gateway's list of them grows.
+    on as it is, since the gateway's list of them grows; but a value in *never* is a fault, since it
+    belongs to another API.
     """
 
-    def __init__(self, key: str, noun: str, *, closed: bool = False, note: str = "") -> None:
+    def __init__(
+        self,
+        key: str,
+        noun: str,
+        *,
+        closed: bool = False,
+        never: tuple[str, ...] = (),
+        note: str = "",
+    ) -> None:
         self.key = key
         self.noun = noun
         self.closed = closed
+        self.never = never
         self.note = note
 
 

@@ -87,6 +87,22 @@ def content(value: Any) -> dict[str, Any]:
     return {"messages": [{"role": "user", "content": value}]}
 
 
+def image_url(value: Any) -> dict[str, Any]:
+    """
+    A request with one image, whose address is *value*.
+    """
+    return content([{"type": "image_url", "image_url": value}])
+
+
+def input_audio(value: Any) -> dict[str, Any]:
+    """
+    A request with one sound.
+    """
+    return content([{"type": "input_audio", "input_audio": value}])
+
+
+AN_IMAGE = 'Write aistats.image("photo.png") as the part; it takes a path, bytes or a URL.'
+A_SOUND = 'Write aistats.audio("speech.wav") as the part; it takes a path, bytes or a URL.'
 A_USER_MESSAGE = '{"role": "user", "content": "..."}'
 A_TEXT_PART = '{"type": "text", "text": "..."}'
 AS_SCHEMA = "Write the class as a JSON schema: "
@@ -212,6 +228,48 @@ NEAR_MISSES: list[tuple[dict[str, Any], str, str]] = [
         {"messages": [{"role": "tool", "content": "x"}]},
         "messages[0].tool_call_id",
         'Write "tool_call_id": call.id, the id of the call that this message answers.',
+    ),
+    # images and sounds
+    (image_url("a.png"), "messages[0].content[0].image_url", AN_IMAGE),
+    (image_url("https://a.example/b.png"), "messages[0].content[0].image_url", AN_IMAGE),
+    (image_url(b"\x89PNG"), "messages[0].content[0].image_url", AN_IMAGE),
+    (image_url({"url": "a.png"}), "messages[0].content[0].image_url.url", AN_IMAGE),
+    (image_url({"url": "/tmp/a.png"}), "messages[0].content[0].image_url.url", AN_IMAGE),
+    (image_url({"url": "C:\\a.png"}), "messages[0].content[0].image_url.url", AN_IMAGE),
+    (image_url({"url": "file:///a.png"}), "messages[0].content[0].image_url.url", AN_IMAGE),
+    (image_url({"url": "iVBORw0KGgo="}), "messages[0].content[0].image_url.url", AN_IMAGE),
+    (image_url({"url": ""}), "messages[0].content[0].image_url.url", AN_IMAGE),
+    (image_url({"url": Path("a.png")}), "messages[0].content[0].image_url.url", AN_IMAGE),
+    (image_url({"url": b"\x89PNG"}), "messages[0].content[0].image_url.url", AN_IMAGE),
+    (input_audio("a.wav"), "messages[0].content[0].input_audio", A_SOUND),
+    (input_audio({"data": "a.wav"}), "messages[0].content[0].input_audio.data", A_SOUND),
+    (input_audio({"data": b"RIFF"}), "messages[0].content[0].input_audio.data", A_SOUND),
+    (
+        input_audio({"data": "data:audio/wav;base64,AA"}),
+        "messages[0].content[0].input_audio.data",
+        A_SOUND,
+    ),
+    (input_audio({"url": "a.wav"}), "messages[0].content[0].input_audio.url", A_SOUND),
+    (
+        content([{"type": "video_url", "video_url": {"url": "a.mp4"}}]),
+        "messages[0].content[0].video_url.url",
+        'Write {"url": "data:video/mp4;base64,..."} for a file.',
+    ),
+    (
+        content([b"\x89PNG"]),
+        "messages[0].content[0]",
+        "Write aistats.image(value), or aistats.audio(value).",
+    ),
+    (
+        content([{"type": "image", "source": {"type": "base64", "data": ""}}]),
+        "messages[0].content[0].type",
+        AN_IMAGE,
+    ),
+    (content([{"type": "input_image"}]), "messages[0].content[0].type", AN_IMAGE),
+    (
+        content([{"type": "input_text", "text": "x"}]),
+        "messages[0].content[0].type",
+        f"Write {A_TEXT_PART}.",
     ),
     # model
     (

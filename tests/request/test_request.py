@@ -568,7 +568,7 @@ GOOD_MESSAGES: list[dict[str, Any]] = [
     },
     {
         "role": "user",
-        "content": [{"type": "image_url", "image_url": {"url": "u", "detail": "new"}}],
+        "content": [{"type": "image_url", "image_url": {"url": "gs://a/b", "detail": "new"}}],
     },
     {
         "role": "user",
@@ -651,7 +651,7 @@ BAD_MESSAGES: list[tuple[Any, str, str]] = [
     (
         part({"type": "image_url", "image_url": {"url": ""}}),
         ".content[0].image_url.url",
-        "a string, not empty",
+        "an https: or data: URL",
     ),
     (
         part({"type": "input_audio", "input_audio": {"format": "wav"}}),

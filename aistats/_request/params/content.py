@@ -5,7 +5,7 @@ Parts of a message's content, and documents to answer from.
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal, NotRequired, TypedDict
 
-from ..rules import AnyOf, Closed, Expected, Length, Tagged
+from ..rules import URL, AnyOf, Base64, Closed, Expected, Tagged
 
 __all__ = (
     "AudioURLPart",
@@ -38,7 +38,7 @@ class ImageURLParam(TypedDict):
     An image's address, which may be a `data:` URL.
     """
 
-    url: Annotated[str, Length(1)]
+    url: Annotated[str, URL()]
     detail: NotRequired[Literal["auto", "low", "high", "original"] | str]
 
 
@@ -56,8 +56,8 @@ class InputAudioParam(TypedDict, total=False):
     Sound, as base64 in `data` or at a `url`.
     """
 
-    data: str
-    url: str
+    data: Annotated[str, Base64()]
+    url: Annotated[str, URL()]
     format: Literal["wav", "mp3", "flac", "m4a", "ogg", "pcm16", "pcm24"] | str
 
 
@@ -75,7 +75,7 @@ class MediaURLParam(TypedDict):
     The address of a sound or a video, which may be a `data:` URL.
     """
 
-    url: Annotated[str, Length(1)]
+    url: Annotated[str, URL()]
 
 
 MediaURL = Annotated[MediaURLParam, Expected('a mapping such as {"url": "https://..."}')]
@@ -126,7 +126,7 @@ ContentPart = Annotated[
     | VideoPart
     | ToolCallPart
     | Mapping[str, object],
-    Tagged("type", "part"),
+    Tagged("type", "part", never=("input_text", "input_image", "image")),
 ]
 Content = str | Sequence[ContentPart]
 

@@ -5,7 +5,7 @@ What comes back: the answer's format, images, streams, and debugging data.
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal, NotRequired, TypedDict
 
-from ..rules import AnyOf, Tagged
+from ..rules import JSON_SCHEMA_TYPES, AnyOf, Tagged
 
 __all__ = (
     "DebugParam",
@@ -57,7 +57,7 @@ ResponseFormat = (
         PlainFormat
         | Annotated[JSONSchemaFormat, AnyOf(("json_schema.schema", "schema"), "a JSON schema")]
         | Mapping[str, object],
-        Tagged("type", "mapping"),
+        Tagged("type", "mapping", never=JSON_SCHEMA_TYPES),
     ]
 )
 
