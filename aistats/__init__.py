@@ -146,7 +146,10 @@ def __getattr__(name: str) -> typing.Any:
     if name == "types":
         return importlib.import_module(".types", __name__)  # which sets it here
     if name not in _LATER:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from ._styles import package_hint
+
+        message = f"module {__name__!r} has no attribute {name!r}{package_hint(name)}"
+        raise AttributeError(message)
     globals()[name] = getattr(importlib.import_module(f".{_LATER[name]}", __name__), name)
     return globals()[name]
 

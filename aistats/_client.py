@@ -16,7 +16,7 @@ from ._call.stream import AsyncStream
 from ._options import CallOptions, RetryPolicy, RunOptions, Timeout
 from ._request.keywords import ChatRequest, MapKeywords, TextKeywords, lists_keywords
 from ._request.params.chat import ChatCompletionsParams
-from ._styles import wrong_style
+from ._styles import client_names, wrong_name, wrong_style
 from ._views.completion import ChatCompletionsResponse
 
 if TYPE_CHECKING:
@@ -224,18 +224,10 @@ class AsyncClient:
             await self._gateway.transport.aclose()
 
     if not TYPE_CHECKING:
+        __getattr__ = wrong_name(client_names(awaited=True))
         __enter__ = __exit__ = wrong_style(
             "AsyncClient needs `async with`; for plain `with` use Client"
         )
-
-        def close(self) -> None:
-            """
-            Raise an error that names `aclose()`.
-
-            Raises:
-                TypeError: Always.
-            """
-            raise TypeError("AsyncClient is closed by `await client.aclose()`; Client has close()")
 
     async def __aenter__(self) -> Self:
         return self

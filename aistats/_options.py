@@ -57,6 +57,14 @@ def _check(_timeout: object, attribute: attrs.Attribute[Any], value: object) -> 
         )
 
 
+def _shown(value: object) -> str:
+    # `httpx.Timeout` by its name: its repr looks like that of the package's own.
+    kind = type(value)
+    if kind.__module__ == "builtins":
+        return repr(value)
+    return f"{kind.__module__}.{kind.__qualname__}: write Timeout(connect=..., idle=..., total=...)"
+
+
 @attrs.frozen(kw_only=True)
 class Timeout:
     """
@@ -95,7 +103,7 @@ class Timeout:
         if not _is_limit(value):
             raise ConfigurationError(
                 "timeout must be a Timeout, a number of seconds above 0 for the whole call, or "
-                f"None; not {value!r}"
+                f"None; not {_shown(value)}"
             )
         return cls(total=value)
 

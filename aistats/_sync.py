@@ -17,7 +17,7 @@ from ._call.stream import Stream
 from ._options import CallOptions, RetryPolicy, RunOptions, Timeout
 from ._request.keywords import ChatRequest, MapKeywords, TextKeywords, lists_keywords
 from ._request.params.chat import ChatCompletionsParams
-from ._styles import wrong_style
+from ._styles import client_names, wrong_name, wrong_style
 from ._views.completion import ChatCompletionsResponse
 
 if TYPE_CHECKING:
@@ -230,6 +230,7 @@ class Client:
             self._loop.stop()
 
     if not TYPE_CHECKING:
+        __getattr__ = wrong_name(client_names(awaited=False))
         __aenter__ = __aexit__ = wrong_style(
             "Client needs plain `with`; for `async with` use AsyncClient"
         )

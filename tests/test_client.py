@@ -1566,8 +1566,8 @@ def test_the_wrong_calling_style() -> None:
     client = aistats.AsyncClient(KEY)
     stream = client.stream_text(HI)
     run = client.map(["a"], model="m")
-    for wrong in (lambda: list(stream), lambda: list(run), client.close, client.__enter__):
-        with pytest.raises(TypeError, match=r"async|aclose") as caught:
+    for wrong in (lambda: list(stream), lambda: list(run), client.__enter__):
+        with pytest.raises(TypeError, match="async") as caught:
             wrong()
         assert "Client" in str(caught.value)
     with aistats.Client(KEY) as other, pytest.raises(TypeError, match="AsyncClient"):

@@ -53,6 +53,11 @@ class ApiKey:
             raise ConfigurationError(
                 "There is no API key. Set AI_STATS_API_KEY in the environment, or pass api_key=."
             )
+        if re.match("https?://", self.key):
+            raise ConfigurationError(
+                f"The API key{source} is a URL. The gateway's address is the second argument: "
+                "write base_url=."
+            )
         if not re.fullmatch(_ALLOWED, self.key):
             raise ConfigurationError(
                 f"The API key{source} has a line break, a space or another character that "

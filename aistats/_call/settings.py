@@ -60,7 +60,14 @@ def _checked_base_url(url: Any, source: str) -> str:
         )
     if not is_bare:
         raise ConfigurationError(f"{source} must not have a user name, a query or a fragment.")
-    return bare.rstrip("/")
+    url: str = bare.rstrip("/")
+    for path in ("/chat/completions", "/completions", "/responses", "/messages"):
+        if url.endswith(path):
+            raise ConfigurationError(
+                f"{source} must end before {path}, which the client adds: write "
+                f"{url.removesuffix(path)!r}"
+            )
+    return url
 
 
 def _timeout(given: Timeout | float | None) -> Timeout:

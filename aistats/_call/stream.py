@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
 
 from .._errors import AIStatsError, APIConnectionError
-from .._styles import wrong_style
+from .._styles import stream_names, wrong_name, wrong_style
 from .._views.completion import ChatCompletionChunk, ChatCompletionsResponse
 from .._wire.decoder import NEED_DATA, StreamDecoder
 from .opening import OpenStream, RunOnLoop
@@ -43,6 +43,11 @@ class AsyncStream(AnyStream):
     _how_to_show = "await stream.show()"
 
     if not TYPE_CHECKING:
+        __getattr__ = wrong_name(stream_names(awaited=True))
+        __await__ = wrong_style(
+            "AsyncStream needs no `await`: write `async for chunk in client.stream_text(...)`, or "
+            "`await stream.open()` to send the request at once"
+        )
         __iter__ = wrong_style("AsyncStream is read with `async for`; for plain `for` use Client")
         __enter__ = __exit__ = wrong_style(
             "AsyncStream needs `async with`; for plain `with` use Client"
@@ -175,6 +180,7 @@ class Stream(AnyStream):
         self._run = run
 
     if not TYPE_CHECKING:
+        __getattr__ = wrong_name(stream_names(awaited=False))
         # There is no `__aiter__`: frameworks would take the stream for an asynchronous one.
         __aenter__ = __aexit__ = wrong_style(
             "Stream needs plain `with`; for `async with` use AsyncClient"
