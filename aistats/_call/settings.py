@@ -45,7 +45,7 @@ def _base_url(given: Any) -> str:
 
 
 def _checked_base_url(url: Any, source: str) -> str:
-    bare = url.strip() if isinstance(url, str) else ""
+    bare: str = url.strip() if isinstance(url, str) else ""
     try:
         parts = urlsplit(bare)
         # An empty label, as in `a..b`, can't be looked up; the host may be an address.
@@ -60,14 +60,14 @@ def _checked_base_url(url: Any, source: str) -> str:
         )
     if not is_bare:
         raise ConfigurationError(f"{source} must not have a user name, a query or a fragment.")
-    url: str = bare.rstrip("/")
+    bare = bare.rstrip("/")
     for path in ("/chat/completions", "/completions", "/responses", "/messages"):
-        if url.endswith(path):
+        if bare.endswith(path):
             raise ConfigurationError(
                 f"{source} must end before {path}, which the client adds: write "
-                f"{url.removesuffix(path)!r}"
+                f"{bare.removesuffix(path)!r}"
             )
-    return url
+    return bare
 
 
 def _timeout(given: Timeout | float | None) -> Timeout:
