@@ -145,7 +145,7 @@ def as_html(error: AIStatsError) -> str:
     code: object = getattr(error, "code", None)
     retry_after: float | None = getattr(error, "retry_after", None)
     facts = [
-        f"status {error.status}" if error.status is not None else "",
+        f"status {error.status}" if error.status else "",
         f"code {code}" if code else "",
         f"retry after {seconds(retry_after)}" if retry_after is not None else "",
         *call_facts(error.timing, error.attempts, error.request_id),
@@ -298,6 +298,13 @@ class APIStatusError(AIStatsError):
     retry_after: float | None = None
     """Seconds to wait before another try, where the answer said so."""
     body_request_id: str | None = None
+
+    @property
+    def status(self) -> int:
+        """
+        The answer's HTTP status; 0 for an error that was made without an answer.
+        """
+        return super().status or 0
 
     @property
     def request_id(self) -> str | None:

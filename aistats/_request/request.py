@@ -16,7 +16,7 @@ import orjson
 
 from .._errors import Fault, RequestValidationError
 from .._options import CALL_OPTIONS, RUN_OPTIONS
-from .params.chat import ChatCompletionsParams
+from .params.chat import ChatCompletionsParams, GivenParams
 from .rules import FaultError, describe, scalar_test
 from .to_json import as_json, encode, is_mapping
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ("ChatCompletionsRequest", "build_request", "checked_request")
 
-_PARAMETERS = ChatCompletionsParams.__annotations__
+_PARAMETERS = GivenParams.__annotations__
 _TOKEN_LIMITS = ("max_output_tokens", "max_completion_tokens", "max_tokens")
 
 
@@ -219,7 +219,7 @@ def _is_plain_message(message: Any) -> bool:
 
 @cache
 def _scalar_tests() -> dict[str, Callable[[Any], bool]]:
-    hints = get_type_hints(ChatCompletionsParams, include_extras=True)
+    hints = get_type_hints(GivenParams, include_extras=True)
     tests = {name: scalar_test(declared) for name, declared in hints.items()}
     return {name: test for name, test in tests.items() if test is not None}
 
@@ -283,4 +283,4 @@ def _unknown(name: object) -> str:
 def _structure_params() -> Callable[[Any], dict[str, Any]]:
     from .convert import structurer  # with it cattrs, which plain requests don't need
 
-    return structurer(Annotated[ChatCompletionsParams, _WholeRequest()])
+    return structurer(Annotated[GivenParams, _WholeRequest()])

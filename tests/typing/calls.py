@@ -115,7 +115,10 @@ def types_without_an_import_of_their_own(client: Client) -> None:
     `aistats.types` is known with the package.
     """
     messages: list[aistats.types.MessageParam] = [{"role": "user", "content": "hi"}]
-    client.generate_text(model="m", messages=messages)
+    response = client.generate_text(model="m", messages=messages)
+    messages.append(response.message)
+    messages.append({"role": "tool", "tool_call_id": "1", "content": [{"type": "new", "a": 1}]})
+    client.stream_text({"model": "m", "messages": messages})
 
 
 def tools_and_formats(client: Client) -> None:
@@ -192,6 +195,9 @@ def mistakes(client: Client, anything: list[int]) -> None:
     client.generate_text(model="m", messages="hi", reasoning={"efort": "low"})  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     client.generate_text(model="m", messages="hi", provider="openai")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     client.generate_text(model="m", messages="hi", timeout="soon")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    client.generate_text(model="m", messages="hi", stream=True)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    client.generate_text({"model": "m", "messages": "hi", "stream": True})  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    client.stream_text(model="m", messages="hi", stream=False)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     client.generate_text("hi")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     client.stream_text(model="m", messages=anything)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     client.stream_text(model="m", messages="hi", temprature=0.5)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
@@ -201,6 +207,34 @@ def mistakes(client: Client, anything: list[int]) -> None:
     client.map(["a"], model="m", on_error="ignore")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     ChatCompletionsRequest(model="m", messages="hi", temprature=0.5)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     ChatCompletionsRequest({"model": "m", "temprature": 0.5})  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+def mistakes_in_messages(client: Client) -> None:
+    """
+    A wrong role or key of a message is caught where the messages are annotated.
+    """
+    role: list[aistats.types.MessageParam] = [{"role": "usr", "content": "hi"}]  # type: ignore[list-item]  # pyright: ignore[reportAssignmentType]
+    key: list[aistats.types.MessageParam] = [{"role": "user", "contnt": "hi"}]  # type: ignore[list-item]  # pyright: ignore[reportAssignmentType]
+    more: list[aistats.types.MessageParam] = [{"role": "user", "content": "hi", "nam": "x"}]  # type: ignore[list-item]  # pyright: ignore[reportAssignmentType]
+    none: aistats.types.UserMessageParam = {"role": "user"}  # type: ignore[typeddict-item]  # pyright: ignore[reportAssignmentType]
+    client.generate_text(model="m", messages=[*role, *key, *more, none])
+
+
+def mistakes_that_pass(client: Client) -> None:
+    """
+    What is caught only at run time: messages in place, since a dict in a variable must pass there;
+    and a missing model, since the dict or request before the keywords may have it.
+    """
+    client.generate_text(model="m", messages=[{"role": "usr", "content": "hi"}])
+    client.generate_text(messages="hi")
+    client.generate_text({"messages": "hi"})
+
+
+def statuses(error: aistats.APIStatusError) -> int:
+    """
+    An error with a status has one.
+    """
+    return error.status + 1
 
 
 async def the_same_mistakes_asynchronously(client: AsyncClient) -> None:

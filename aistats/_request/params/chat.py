@@ -7,7 +7,7 @@ from typing import Annotated, Literal, TypedDict
 
 from ..rules import Above, Between, Closed, Length
 from .content import Document
-from .messages import MessageParam
+from .messages import GivenMessage
 from .output import DebugParam, ImageConfig, Modality, ResponseFormat, StreamOptions
 from .providers import FreeProviderOptions, ProviderRouting
 from .reasoning import Effort, ReasoningParam, ThinkingParam
@@ -72,7 +72,6 @@ class ChatCompletionsParams(TypedDict, total=False):
         documents (a list of mappings): Texts to answer from, each `{"content": ...}`.
         usage (true or false): Ask for usage. Newer gateways always return it.
         meta (true or false): Include the `meta` block: throughput, latency, routing.
-        stream (true or false): Set by the method that is called.
         stream_options (a mapping): Options of a stream. The gateway sends usage regardless.
         debug (a mapping): What the gateway reports about its own work.
         echo_upstream_request (true or false): Return the request that the provider received.
@@ -124,7 +123,7 @@ class ChatCompletionsParams(TypedDict, total=False):
 
     # Required. `messages` may be one string: what the user says.
     model: Annotated[str, Length(1)] | None
-    messages: str | Annotated[Sequence[MessageParam], Length(1)] | None
+    messages: str | Annotated[Sequence[GivenMessage], Length(1)] | None
     system: str | None
 
     # How the next token is chosen.
@@ -171,10 +170,9 @@ class ChatCompletionsParams(TypedDict, total=False):
     imageConfig: ImageConfig | None
     documents: Sequence[Annotated[Document, Closed(("content", "metadata"))]] | None
 
-    # What the gateway sends beside it. `stream` belongs to the method that is called.
+    # What the gateway sends beside it.
     usage: bool | None
     meta: bool | None
-    stream: bool | None
     stream_options: StreamOptions | Mapping[str, object] | None
     debug: DebugParam | None
     echo_upstream_request: bool | None
@@ -226,3 +224,12 @@ class ChatCompletionsParams(TypedDict, total=False):
     custom_timeout: object
     allow_logging: object
     respond_as: object
+
+
+class GivenParams(ChatCompletionsParams, total=False):
+    """
+    Parameters as they may be given at run time: with `stream`, which belongs to the method that is
+    called. Type checkers report it.
+    """
+
+    stream: bool | None

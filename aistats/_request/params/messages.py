@@ -92,13 +92,16 @@ class ToolMessageParam(TypedDict):
     name: NotRequired[str]
 
 
-MessageParam = Annotated[
+MessageParam = (
     SystemMessageParam
     | DeveloperMessageParam
     | UserMessageParam
     | AssistantMessageParam
     | ToolMessageParam
     | Message
-    | Mapping[str, object],
+)
+# A list of dicts in a variable without an annotation is a list of mappings to type checkers.
+GivenMessage = Annotated[
+    MessageParam | Mapping[str, object],
     Tagged("role", "message", closed=True, note="; a function's answer has the role 'tool'"),
 ]
