@@ -298,6 +298,17 @@ class APIStatusError(AIStatsError):
     retry_after: float | None = None
     """Seconds to wait before another try, where the answer said so."""
     body_request_id: str | None = None
+    named_status: int | None = None
+    """
+    The status that the body names, where the HTTP status is another: an error sent with status 200.
+    """
+
+    @property
+    def status(self) -> int | None:
+        """
+        The status of the error: the HTTP status, or the one that the body of a good answer names.
+        """
+        return super().status if self.named_status is None else self.named_status
 
     @property
     def status(self) -> int:

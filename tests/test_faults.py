@@ -634,6 +634,38 @@ BODIES = [
         reply(b'{"id": "G-1", "choices": [', headers={"Content-Type": "application/json"}),
         wrong("not JSON, or was cut", '"G-1"'),
     ),
+    both(
+        "JSON in the charset of its header",
+        raw(
+            json_answer(
+                json.dumps(completion("Grüße"), ensure_ascii=False).encode("latin-1"),
+                Content_Type="application/json; charset=iso-8859-1",
+            )
+        ),
+        good(text="Grüße"),
+    ),
+    both(
+        "JSON with a byte order mark, as text",
+        raw(
+            json_answer(
+                b"\xef\xbb\xbf" + json.dumps(completion("Hi")).encode(), Content_Type="text/plain"
+            )
+        ),
+        good(),
+    ),
+    both(
+        "an event stream as JSON",
+        raw(
+            event_stream(*story("Hi"), Content_Type="application/json", Connection="close")
+            + chunked()
+        ),
+        good(),
+    ),
+    whole(
+        "an event stream that is cut, as JSON",
+        raw(event_stream(BEGUN, Content_Type="application/json") + chunked()),
+        Ends(aistats.StreamInterruptedError, ["before the answer was complete"], partial="all"),
+    ),
     both("a list", reply([completion()]), wrong("not an object", "G-01K3TESTCOMPLETION")),
     both("no choices", reply(completion(choices=[])), wrong("no choices")),
     both("choices of another kind", reply(completion(choices="none")), wrong("no choices")),
@@ -857,8 +889,12 @@ EVENTS = [
     streamed(
         "an event stream without events",
         framed(b"\n"),
-        cut("ended before any of the answer came", text=None, partial=None),
-        requests=1,
+        lost("ambiguous", says=["ended before any of the answer came"]),
+    ),
+    streamed(
+        "an event stream of no bytes",
+        framed(),
+        lost("ambiguous", says=["ended before any of the answer came"]),
     ),
     streamed(
         "`[DONE]` and nothing else",
@@ -888,8 +924,17 @@ EVENTS = [
     streamed(
         "error frame as the first",
         framed(sse({"error": {"message": "Overloaded.", "code": 529}})),
-        Ends(aistats.StreamErrorEvent, [r"Overloaded\."], has={"code": "529"}),
-        requests=1,
+        Ends(
+            aistats.InternalServerError,
+            [r"Overloaded\."],
+            ["answered 200"],
+            has={"code": "529", "status": 529},
+        ),
+    ),
+    streamed(
+        "error frame as the first, with a name in place of a status",
+        framed(sse({"error": {"message": "Overloaded.", "code": "overloaded"}})),
+        Ends(aistats.StreamErrorEvent, [r"Overloaded\."], has={"code": "overloaded"}),
     ),
     streamed(
         "`finish_reason: error`",
@@ -1089,6 +1134,34 @@ RETRIED = [
         "503 whose body is not compressed, though it says so",
         reply(b"not gzip", 503, {"Content-Encoding": "gzip", "Retry-After": "0.05"}),
         good("answered 503", "answered 200", waits=[0.05]),
+        options=RETRYING,
+    ),
+    both(
+        "a busy gateway's error with status 200, then well",
+        reply({"error": {"message": "Overloaded.", "code": 503}}),
+        good("answered 200", "answered 200"),
+        options=RETRYING,
+    ),
+    both(
+        "a limit of rate with status 200, then well",
+        reply({"status_code": 429, "error": "rate_limited", "description": "Slow down."}),
+        good("answered 200", "answered 200"),
+        options=RETRYING,
+    ),
+    streamed(
+        "error frame as the first, then well",
+        raw(
+            event_stream(sse({"error": {"message": "Busy.", "code": 503}}), Connection="close")
+            + chunked(),
+            then=STORY,
+        ),
+        good("answered 200", "answered 200"),
+        options=RETRYING,
+    ),
+    streamed(
+        "a clean end before the first event, then well",
+        raw(event_stream(b": soon\n\n", Connection="close") + chunked(), then=STORY),
+        good("ambiguous", "answered 200"),
         options=RETRYING,
     ),
     streamed(

@@ -24,8 +24,8 @@ from .._errors import (
 )
 from .._exchange import SentRequest, redact
 from .._options import RetryPolicy, Timeout
-from .._views.json import parse_json
-from .._wire.decoder import StreamDecoder, status_error_from
+from .._wire.body_kind import is_event_stream, to_utf8
+from .._wire.decoder import StreamDecoder, choices_of, status_error_from
 from .._wire.operation import Operation
 from .attempts import Attempts, CurrentAttempt
 from .credentials import ApiKey
@@ -43,6 +43,7 @@ T = TypeVar("T")
 ValueT = TypeVar("ValueT")
 
 _MAX_ERROR_BYTES = 1024 * 1024
+_LONGEST_START = 64 * 1024  # blank bytes before a body that shows what it is
 _MAX_COMMENTS = 10_000  # before a stream's first event
 
 
@@ -103,7 +104,9 @@ class Call(Generic[T]):
         body = await self._read_whole(await self._send(current))
         current.take_time()
         return _without_key(
-            current.masked, lambda answer: self.operation.read(answer, current.exchange), body
+            current.masked,
+            lambda answer: self.operation.read(answer, current.exchange, self.body),
+            body,
         )
 
     async def _open_once(self, current: CurrentAttempt) -> OpenedStream:
@@ -111,17 +114,19 @@ class Call(Generic[T]):
         decoder = StreamDecoder(
             current.exchange,
             longest_event=self.gateway.max_response_bytes,
-            choices=_choices_of(self.body),
+            choices=choices_of(self.body),
             masked=current.masked,
         )
         try:
-            if response.content_type == "text/event-stream":
-                await _receive_first_event(response, decoder, self.gateway.max_response_bytes)
+            start, is_stream = await _start_of(response)
+            if is_stream:
+                limit = self.gateway.max_response_bytes
+                await _receive_first_event(response, decoder, start, limit)
+                decoder.check_first_event()
             else:
                 # JSON in place of a stream is a whole completion or an error; nothing else is.
-                _without_key(
-                    current.masked, decoder.receive_whole, await self._read_whole(response)
-                )
+                body = await self._read_whole(response, start)
+                _without_key(current.masked, decoder.receive_whole, body)
         except APIConnectionError:
             # Without an event, there was no answer.
             current.trace.first_byte = None
@@ -172,15 +177,15 @@ class Call(Generic[T]):
             host, phase = self.gateway.transport.host, "the function given as api_key was running"
             raise out_of_time("total", self.timeout.total, host, phase) from None
 
-    async def _read_whole(self, response: Response) -> bytes:
+    async def _read_whole(self, response: Response, start: bytes = b"") -> bytes:
         limit = self.gateway.max_response_bytes
-        body, is_all = await response.read(limit)
+        body, is_all = await response.read(limit, start)
         if not is_all:
             raise APIResponseError(
                 f"The answer is longer than {limit} bytes and was given up. "
                 "Raise max_response_bytes, if that is right."
             )
-        return body
+        return to_utf8(body, response.charset)
 
     def _sent_request(self) -> SentRequest:
         own = {"Authorization": "***"}
@@ -203,23 +208,35 @@ def _without_key(
     return read(without)
 
 
-def _choices_of(body: bytes) -> int:
-    # Hardly any request has it; inside a string its quotes would be escaped.
-    number = parse_json(body).get("n") if b'"n":' in body else None
-    return number if isinstance(number, int) else 1
+async def _start_of(response: Response) -> tuple[bytes, bool]:
+    # The first bytes of the body, and whether it is an event stream.
+    start, begin = b"", monotonic()
+    while True:
+        data = await response.receive(silence=monotonic() - begin if start else 0.0)
+        start += data
+        is_stream = is_event_stream(start, response.content_type)
+        if is_stream is not None:
+            return start, is_stream
+        if not data or len(start) > _LONGEST_START:
+            return start, response.content_type == "text/event-stream"
 
 
-async def _receive_first_event(response: Response, decoder: StreamDecoder, limit: int) -> None:
-    received = 0
-    start = monotonic()
-    while not decoder.has_event:
-        data = await response.receive(silence=monotonic() - start if received else 0.0)
+async def _receive_first_event(
+    response: Response, decoder: StreamDecoder, start: bytes, limit: int
+) -> None:
+    received, begin, data = 0, monotonic(), start
+    while True:
         decoder.receive_data(data)
-        if not data or decoder.has_event:
+        if decoder.has_event:
             return
+        if not data:
+            raise APIConnectionError(
+                f"The stream ended before any of the answer came ({response.host}); ask again."
+            )
         received += len(data)
         if received > limit or decoder.waiting > _MAX_COMMENTS:
             raise StreamError(
                 f"There are only comments in the first {received} bytes of the stream; it was "
                 "given up. Check that base_url leads to the gateway's API."
             )
+        data = await response.receive(silence=monotonic() - begin)

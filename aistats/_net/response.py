@@ -36,7 +36,7 @@ class Response:
         self.status = raw.status
         self.raw_headers = raw.raw_headers
         self._raw = raw
-        self._host = host
+        self.host = host
         self._timeout = timeout
         self._loop = asyncio.get_running_loop()
         self._deadline = deadline
@@ -51,6 +51,13 @@ class Response:
         What kind of body it has, without parameters.
         """
         return self._raw.content_type
+
+    @property
+    def charset(self) -> str | None:
+        """
+        Encoding of the body that the header `Content-Type` names, if it names one.
+        """
+        return self._raw.charset
 
     async def receive(self, *, silence: float = 0.0) -> bytes:
         """
@@ -89,9 +96,9 @@ class Response:
             else:
                 phase = "reading the answer"
             if self._deadline.expired:
-                self._failure = given_up(self._deadline, self._host, self._timeout, phase)
+                self._failure = given_up(self._deadline, self.host, self._timeout, phase)
             else:
-                self._failure = translated(error, self._host, self._timeout, phase)
+                self._failure = translated(error, self.host, self._timeout, phase)
         except BaseException:
             # Cancelled: what is left of the answer is of no use to anybody.
             self.close()
@@ -118,15 +125,16 @@ class Response:
         finally:
             del failure  # a cycle through its traceback
 
-    async def read(self, limit: int) -> tuple[bytes, bool]:
+    async def read(self, limit: int, start: bytes = b"") -> tuple[bytes, bool]:
         """
-        The body, unpacked, up to about *limit* bytes, and whether that is all of it.
+        Return the body, unpacked, up to about *limit* bytes, and whether that is all of it. *start*
+        has been received before.
 
         Raises:
             APIConnectionError: The connection was lost, or a limit of time ran out.
         """
-        pieces: list[bytes] = []
-        size = 0
+        pieces = [start] if start else []
+        size = len(start)
         while size <= limit and (piece := await self.receive()):
             pieces.append(piece)
             size += len(piece)

@@ -6,6 +6,7 @@ chunks. No I/O.
 from __future__ import annotations
 
 import enum
+import itertools
 import re
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
@@ -27,12 +28,20 @@ from .._views.completion import ChatCompletionChunk, ChatCompletionsResponse, Tr
 from .._views.json import Wire, as_object, as_objects, is_list, is_object, parse_json
 from .anthropic import as_chunk, is_anthropic
 from .assemble import CompletionAssembler, Text
-from .error_report import ErrorReport, error_in, error_of_choice, retry_delay_in
+from .body_kind import is_event_stream
+from .error_report import ErrorReport, error_in, error_of_choice, named_status, retry_delay_in
 from .shortcut import Pattern
-from .sse import Event, EventTooLongError, SSEDecoder
+from .sse import Event, EventTooLongError, SSEDecoder, event_of
 from .surrogates import PairJoiner
 
-__all__ = ("NEED_DATA", "Need", "StreamDecoder", "completion_from", "status_error_from")
+__all__ = (
+    "NEED_DATA",
+    "Need",
+    "StreamDecoder",
+    "choices_of",
+    "completion_from",
+    "status_error_from",
+)
 
 ErrorT = TypeVar("ErrorT", bound=AIStatsError)
 
@@ -54,17 +63,32 @@ NEED_DATA: Final = Need.DATA
 # --- whole answers ---
 
 
-def completion_from(body: bytes, exchange: Exchange) -> ChatCompletionsResponse:
+def choices_of(request: bytes) -> int:
     """
-    The completion in *body*, the answer to a request with a good status.
+    Return how many choices the body of a *request* asks for.
+    """
+    # Hardly any request has `n`. Inside a string its quotes would be escaped.
+    number = parse_json(request).get("n") if b'"n":' in request else None
+    return number if isinstance(number, int) else 1
+
+
+def completion_from(
+    body: bytes, exchange: Exchange, request: bytes = b""
+) -> ChatCompletionsResponse:
+    """
+    Return the completion in *body*, the answer to *request* with a good status. An event stream,
+    for which nobody asked, is put together.
 
     Raises:
         APIResponseError: It isn't one.
-        APIStatusError: It is the gateway's own error, sent with a good status.
+        APIStatusError: It is an error that was sent with a good status.
+        StreamError: It is an event stream that was cut, or that reports an error.
     """
     try:
         wire = _parsed(body)
     except ValueError:
+        if is_event_stream(body, ""):
+            return _completion_from_events(body, exchange, request)
         raise _not_a_completion(body, exchange) from None
     if not is_object(wire):
         raise _answer_error("is JSON, but not an object", body, exchange)
@@ -79,15 +103,27 @@ def completion_from(body: bytes, exchange: Exchange) -> ChatCompletionsResponse:
             raise _answer_error("has no choices", body, exchange, advice)
         raise _answer_error("has no choices", body, exchange)
     report = ErrorReport.read(reported)
-    status = wire.get("status_code")
-    if isinstance(status, int) and status >= 400:
-        raise _status_error(status, report, wire, exchange)
+    if not choices and (status := report.status or named_status(wire)) is not None:
+        raise _status_error(status, report, wire, exchange, retry_delay_in(wire))
     reason = ": ".join(filter(None, [report.code, report.message])) or "no reason was given"
     advice = "Try again; if it goes on, check the request."
     failure = _answer_error(f"is an error: {reason}", body, exchange, advice)
     if choices:
         failure.partial = ChatCompletionsResponse(wire, exchange)
     raise failure
+
+
+def _completion_from_events(
+    body: bytes, exchange: Exchange, request: bytes
+) -> ChatCompletionsResponse:
+    # The events are in memory already, so the limit of one is the whole.
+    decoder = StreamDecoder(exchange, longest_event=len(body), choices=choices_of(request))
+    decoder.receive_data(body)
+    decoder.receive_data(b"")
+    decoder.check_first_event()
+    while isinstance(decoder.next_chunk(), ChatCompletionChunk):
+        pass
+    return decoder.response()
 
 
 def _not_a_completion(body: bytes, exchange: Exchange) -> APIResponseError:
@@ -207,6 +243,8 @@ def _status_error(
     error.message = message
     error.code = report.code
     error.body = body
+    if status != exchange.status:
+        error.named_status = status
     error.body_request_id = report.request_id
     error.retry_after = retry_after
     error.exchange = exchange
@@ -264,6 +302,18 @@ def _advice_on_redirect(exchange: Exchange) -> str:
 
 
 # --- streams ---
+
+_WORDS_OF_ERRORS = (b'"error"', b'"errors"', b'"detail"', b'"base_resp"', b'"msg"', b'"code"')
+
+
+def _is_json(text: bytes) -> bool:
+    if text == b"[DONE]":
+        return True
+    try:
+        parse_json(text)
+    except ValueError:
+        return False
+    return True
 
 
 class StreamDecoder:
@@ -385,6 +435,33 @@ class StreamDecoder:
         self._sse.blocks.append(b"data: " + b" ".join(body.splitlines()))
         self.receive_data(b"")
 
+    def check_first_event(self) -> None:
+        """
+        Raise the error that the first event reports, if it names a status: then there is no answer,
+        and another attempt may have one. Nothing is consumed.
+
+        Raises:
+            APIStatusError: It does.
+        """
+        block = self._sse.first_block()
+        if not any(word in block for word in _WORDS_OF_ERRORS):
+            return
+        event = event_of(block)
+        try:
+            frame = parse_json(event.data or b"")
+        except ValueError:
+            return
+        reported = error_in(frame) if is_object(frame) else None
+        if reported is None or as_objects(as_object(frame).get("choices")):
+            return
+        report = ErrorReport.read(reported)
+        if report.status is not None:
+            masked = parse_json(self._masked(event.data or b""))
+            report = ErrorReport.read(masked)
+            raise _status_error(
+                report.status or 500, report, masked, self._exchange, retry_delay_in(masked)
+            )
+
     def connection_lost(self, error: APIConnectionError) -> AIStatsError | None:
         """
         The error to raise after the connection failed with *error*; `None` if the answer was whole
@@ -409,7 +486,7 @@ class StreamDecoder:
         if not self._done:
             event = self._sse.next_event()
             if event is not None:
-                return event
+                return self._first_of(event) if b"\n" in (event.data or b"") else event
             if not self._ended:
                 return NEED_DATA
         if self.is_complete:
@@ -424,6 +501,22 @@ class StreamDecoder:
                 "and with a higher limit if it ends at the same place."
             )
         raise self._failure(StreamInterruptedError, what)
+
+    def _first_of(self, event: Event) -> Event:
+        # Some servers forget the blank lines. If the lines of an event are JSON each, but not
+        # together, each is an event. The others wait.
+        if _is_json(event.data or b""):
+            return event
+        lines = event.lines()
+        at = [place for place, line in enumerate(lines) if line.startswith(b"data:")]
+        # Without a blank line at the end, the last one may have been cut.
+        checked = at if event.whole else at[:-1]
+        if not all(_is_json(lines[place].removeprefix(b"data:").strip()) for place in checked):
+            return event
+        at = [0, *at[1:], len(lines)]
+        blocks = [b"\n".join(lines[low:high]) for low, high in itertools.pairwise(at)]
+        self._sse.put_back(blocks, is_whole=event.whole)
+        return self._sse.next_event() or event
 
     def decode(self, event: Event) -> ChatCompletionChunk | None:
         """

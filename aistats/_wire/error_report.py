@@ -22,7 +22,7 @@ from .._views.json import (
     parse_json,
 )
 
-__all__ = ("ErrorReport", "error_in", "error_of_choice", "retry_delay_in")
+__all__ = ("ErrorReport", "error_in", "error_of_choice", "named_status", "retry_delay_in")
 
 _DEEPEST: Final = 6
 """Levels of nesting that are looked at: more than any known shape has."""
@@ -37,6 +37,8 @@ class ErrorReport(NamedTuple):
     code: str | None
     message: str | None
     request_id: str | None
+    status: int | None = None
+    """The HTTP status that the body names, where it is that of an error."""
 
     @classmethod
     def read(cls, body: Any) -> ErrorReport:
@@ -53,6 +55,7 @@ def _read(body: Any, depth: int) -> ErrorReport:
         code=next((each.code for each in reports if each.code), None),
         message=next((each.message for each in reports if each.message), None),
         request_id=next((each.request_id for each in reports if each.request_id), None),
+        status=next((each.status for each in reports if each.status), None),
     )
 
 
@@ -102,7 +105,20 @@ def _own_report(wire: Wire) -> ErrorReport:
             wire.get("request_id"),
             wire.get("requestId"),
         ),
+        status=named_status(wire),
     )
+
+
+def named_status(wire: Wire) -> int | None:
+    """
+    Return the HTTP status of an error that *wire* names; `None` if it names none.
+    """
+    for name in ("status_code", "status", "code"):
+        value = wire.get(name)
+        text = str(value) if isinstance(value, int | str) and not isinstance(value, bool) else ""
+        if re.fullmatch("[45][0-9][0-9]", text):
+            return int(text)
+    return None
 
 
 def _is_word(value: Any) -> bool:

@@ -26,7 +26,7 @@ class Operation(Generic[T_co]):
         path: What follows the base URL: `chat/completions`.
         accept: The `Accept` header: the media types that can be read.
         read: Returns the answer in the body of a response with a good status, or raises the error
-            that the body is.
+            that the body is. It also gets the record of the call and the request's body.
     """
 
     __slots__ = ("accept", "method", "name", "path", "read")
@@ -38,7 +38,7 @@ class Operation(Generic[T_co]):
         method: str,
         path: str,
         accept: str,
-        read: Callable[[bytes, Exchange], T_co],
+        read: Callable[[bytes, Exchange, bytes], T_co],
     ) -> None:
         self.name = name
         self.method = method

@@ -19,7 +19,7 @@ import re
 
 import attrs
 
-__all__ = ("Event", "EventTooLongError", "SSEDecoder")
+__all__ = ("Event", "EventTooLongError", "SSEDecoder", "event_of")
 
 _BOM = b"\xef\xbb\xbf"
 _SAYS_SOMETHING = re.compile(rb"^data:.*[^ \n]", re.MULTILINE)
@@ -122,12 +122,32 @@ class SSEDecoder:
         while self.blocks:
             self._dataless = max(0, self._dataless - 1)
             if block := self.blocks.pop().lstrip(b"\n"):
-                return _event(block, whole=True)
+                return event_of(block)
         if self._ended and self._held:
             block = b"".join(self._held)
             self._held.clear()
-            return _event(block, whole=False)
+            return event_of(block, whole=False)
         return None
+
+    def put_back(self, blocks: list[bytes], *, is_whole: bool) -> None:
+        """
+        Take *blocks*, the parts of an event that was handed out, as events of their own, to be
+        handed out next. *is_whole* says whether the last one has its blank line.
+        """
+        if not is_whole:
+            self._held = [blocks.pop()]
+        self.blocks += reversed(blocks)
+        self._dataless = 0
+
+    def first_block(self) -> bytes:
+        """
+        Return the first event that waits and says something, as it came; `b""` if none does.
+        """
+        waiting = [*self.blocks, b"".join(self._held)] if self._ended else self.blocks
+        found = filter(
+            _SAYS_SOMETHING.search, [*reversed(self.blocks), *waiting[len(self.blocks) :]]
+        )
+        return next(found, b"").lstrip(b"\n")
 
     def has_event(self) -> bool:
         """
@@ -180,7 +200,10 @@ class SSEDecoder:
             raise EventTooLongError(f"an event of the stream is longer than {self._longest} bytes")
 
 
-def _event(block: bytes, *, whole: bool) -> Event:
+def event_of(block: bytes, *, whole: bool = True) -> Event:
+    """
+    Return the event whose lines are *block*.
+    """
     # Nearly every event is one line of data.
     if block.startswith(b"data: ") and b"\n" not in block:
         return Event(block, block[6:], b"message", whole)
