@@ -10,15 +10,18 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import inspect
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import date, time
 from decimal import Decimal
-from typing import Any
+from numbers import Real
+from typing import Any, get_origin
 
 import attrs
 
 from .._errors import Fault
+from .._views.completion import ChatCompletionsResponse, Choice
 from .rules import JSON_SCHEMA_TYPES
 from .to_json import is_list_like, is_mapping, is_object_like
 
@@ -139,8 +142,22 @@ def _steps(path: str) -> list[tuple[str, str]]:
     return re.findall(r"([A-Za-z_][\w:-]*)|\[(\d+)\]", path)
 
 
+def _kind(value: Any) -> Any:
+    # The class of *value*, or *value* itself if it is a class.
+    return value if isinstance(value, type) else type(value)
+
+
 def _has(value: Any, *keys: str) -> bool:
     return is_mapping(value) and any(key in value for key in keys)
+
+
+def _is_response(value: Any) -> bool:
+    return isinstance(value, ChatCompletionsResponse | Choice)
+
+
+def _name_of(value: Any) -> str:
+    name = getattr(value, "__name__", None) if inspect.isroutine(value) else None
+    return name if isinstance(name, str) else "..."
 
 
 @_wrong("request")
@@ -167,9 +184,9 @@ def _no_messages(_: Any) -> str:
 
 @_wrong("messages")
 def _messages(value: Any) -> str:
-    if hasattr(value, "message"):
+    if _is_response(value):
         return "Write messages=[..., response.message]."
-    if is_mapping(value) or hasattr(value, "role"):
+    if is_object_like(value):
         return "Write messages=[message]: a list, also for one message."
     if is_list_like(value):
         return f"Write messages=[{_USER_MESSAGE}]."
@@ -189,8 +206,10 @@ def _message(value: Any) -> str:
 
 @_missing(r"messages\[\d+\]\.role")
 def _no_role(message: Any) -> str:
-    if hasattr(message, "message"):
+    if _is_response(message):
         return "Write response.message in place of the response."
+    if _has(message, "choices"):
+        return 'Write response["choices"][0]["message"] in place of the response.'
     return f"Write {_USER_MESSAGE}."
 
 
@@ -214,12 +233,12 @@ def _content(value: Any) -> str:
         return 'Write "content": [part]: a list, also for one part.'
     if is_mapping(value):
         return 'Write "content": json.dumps(value).'
-    return 'Write "content": str(value).' if _is_plain_number(value) else ""
+    return 'Write "content": str(value).' if _is_finite(value) else ""
 
 
 @_wrong(rf"{_PART}")
 def _part(value: Any) -> str:
-    if isinstance(value, bytes | bytearray) or hasattr(value, "__fspath__"):
+    if _is_data(value) and not isinstance(value, str):
         return "Write aistats.image(value), or aistats.audio(value)."
     return f"Write {_TEXT_PART}." if isinstance(value, str) else ""
 
@@ -253,12 +272,17 @@ def _video(value: Any) -> str:
 
 def _is_data(value: Any) -> bool:
     # Bytes, or text or a path that stands for a file.
-    return isinstance(value, str | bytes | bytearray) or hasattr(value, "__fspath__")
+    return isinstance(value, str | bytes | bytearray) or hasattr(_kind(value), "__fspath__")
 
 
 @_missing(r"messages\[\d+\]\.tool_call_id")
 def _no_tool_call_id(_: Any) -> str:
     return 'Write "tool_call_id": call.id, the id of the call that this message answers.'
+
+
+@_missing(r"messages\[\d+\]\.tool_calls\[\d+\]\.type")
+def _no_type_of_call(call: Any) -> str:
+    return 'Write "type": "function".' if _has(call, "function") else ""
 
 
 @_wrong(r"messages\[\d+\]\.tool_calls\[\d+\]\.function\.arguments")
@@ -268,12 +292,14 @@ def _arguments(value: Any) -> str:
 
 @_wrong(r"response_format(\.json_schema)?(\.schema)?")
 def _response_format(value: Any) -> str:
-    kind = value if isinstance(value, type) else type(value)
+    kind = _kind(value)
+    name: str = kind.__name__
     if hasattr(kind, "model_json_schema"):
-        schema = f"{kind.__name__}.model_json_schema()"
-        return f"Write {_SCHEMA_FORMAT % (kind.__name__, schema)}."
+        return f"Write {_SCHEMA_FORMAT % (name, f'{name}.model_json_schema()')}."
+    if get_origin(value):
+        return f"Write the type as a JSON schema: {_SCHEMA_FORMAT % ('...', '{...}')}."
     if isinstance(value, type) or attrs.has(kind) or dataclasses.is_dataclass(kind):
-        return f"Write the class as a JSON schema: {_SCHEMA_FORMAT % (kind.__name__, '{...}')}."
+        return f"Write the class as a JSON schema: {_SCHEMA_FORMAT % (name, '{...}')}."
     return ""
 
 
@@ -289,11 +315,11 @@ def _no_type_of_format(value: Any) -> str:
     return ""
 
 
-@_wrong(r"tools(\[\d+\])?")
+@_wrong(r"tools(\[\d+\](\.function)?)?")
 def _tool(value: Any) -> str:
     if callable(value):
-        name = getattr(value, "__name__", "...")
-        return f"Write tools=[{_FUNCTION_TOOL % name}], with the JSON schema of its parameters."
+        tool = _FUNCTION_TOOL % _name_of(value)
+        return f"Write tools=[{tool}], with the JSON schema of its parameters."
     if is_mapping(value):
         return "Write tools=[tool]: a list, also for one tool."
     if isinstance(value, str):
@@ -311,10 +337,15 @@ def _no_kind_of_tool(tool: Any) -> str:
 @_wrong("tool_choice")
 def _tool_choice(value: Any) -> str:
     if callable(value):
-        return f'Write tool_choice="{getattr(value, "__name__", "...")}".'
+        return f'Write tool_choice="{_name_of(value)}".'
     if isinstance(value, bool):
         return f'Write tool_choice="{"required" if value else "none"}".'
     return ""
+
+
+@_missing(r"tool_choice\.name")
+def _no_tool_name(choice: Any) -> str:
+    return 'Write "type": "function", too.' if _has(choice, "function") else ""
 
 
 @_wrong("system")
@@ -338,6 +369,11 @@ def _thinking(value: Any) -> str:
     return ""
 
 
+@_wrong(r"documents\[\d+\]")
+def _document(value: Any) -> str:
+    return 'Write {"content": "..."}.' if isinstance(value, str) else ""
+
+
 @_wrong("logprobs")
 def _logprobs(value: Any) -> str:
     return f"Write logprobs=True, top_logprobs={value}." if type(value) is int else ""
@@ -351,27 +387,37 @@ def _of_kind(fault: Fault) -> str:
     if isinstance(value, str):
         return _of_string(value, fault)
     if is_object_like(value):
-        return f"Write {fault.path}=[...], a list." if fault.expected.startswith("a list") else ""
-    if isinstance(value, type):
-        return ""
+        return _in_a_list(fault.path, "...") if fault.expected.startswith("a list") else ""
+    if isinstance(value, type | Real):
+        return "Write str(value)." if fault.expected == "a string" and _is_finite(value) else ""
     return _of_object(value, fault.expected)
+
+
+def _in_a_list(path: str, item: str) -> str:
+    # The path of a parameter is its name.
+    name = path.rpartition(".")[2]
+    return f"Write {path}=[{item}], a list." if name == path else f'Write "{name}": [{item}].'
 
 
 def _of_string(value: str, fault: Fault) -> str:
     if fault.expected.startswith("a list of strings"):
-        return f'Write {fault.path}=["..."], a list.'
+        return _in_a_list(fault.path, '"..."')
     if fault.expected.startswith(("a number", "a whole number")) and _is_number(value):
         return "Write the number without quotes."
+    if fault.expected == "a mapping" and value.lstrip().startswith("{"):
+        return "Write json.loads(value)."
     return ""
 
 
 def _of_object(value: Any, expected: str) -> str:
-    kind: type[Any] = value.__class__
+    # Only the class is asked: an attribute of any object may do anything.
+    kind = _kind(value)
+    takes_text = "string" in expected or "JSON" in expected
     if inspect.isawaitable(value):
         return "Write `await` before the call that returned it."
-    if callable(getattr(value, "tolist", None)):  # NumPy, pandas, PyTorch
-        return f"Write {'bool(value)' if expected == 'true or false' else 'value.tolist()'}."
-    if callable(getattr(value, "model_dump", None)):
+    if _has_method(kind, "tolist") or _has_method(kind, "to_dict"):
+        return f"Write {_converted(kind, expected)}."
+    if _has_method(kind, "model_dump"):
         return "Write value.model_dump()."
     if attrs.has(kind):
         return "Write attrs.asdict(value)."
@@ -381,16 +427,30 @@ def _of_object(value: Any, expected: str) -> str:
         return "Write value.decode()."
     if isinstance(value, Decimal):
         return "Write float(value)."
-    if isinstance(value, date | time):
+    if takes_text and isinstance(value, date | time):
         return "Write value.isoformat()."
-    if hasattr(kind, "__fspath__") or (expected == "a string" and _is_plain_number(value)):
+    if takes_text and _has_method(kind, "__fspath__"):
         return "Write str(value)."
     is_readable = isinstance(value, Iterable) and not is_list_like(value)
     return "Write list(value)." if is_readable and "list" in expected else ""
 
 
-def _is_plain_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _converted(kind: Any, expected: str) -> str:
+    # Arrays, columns and frames of NumPy, pandas, PyTorch, and their like.
+    if expected == "true or false":
+        return "bool(value)"
+    if _has_method(kind, "iterrows"):
+        return 'value.to_dict("records")'
+    is_object = expected in ("a mapping", "a message", "a part", "a tool")
+    return "value.to_dict()" if is_object and _has_method(kind, "to_dict") else "value.tolist()"
+
+
+def _has_method(kind: Any, name: str) -> bool:
+    return callable(getattr(kind, name, None))
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def _is_number(text: str) -> bool:

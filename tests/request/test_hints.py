@@ -7,6 +7,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
+import math
 import pickle
 from collections.abc import Iterator
 from datetime import date
@@ -51,6 +52,23 @@ class City(pydantic.BaseModel):
 def weather(city: str) -> str:
     """A function that a model could call."""
     return city
+
+
+class Anything:
+    """An object that has every attribute and can be called, as a mock is."""
+
+    def __getattr__(self, name: str) -> Any:
+        return self
+
+    def __call__(self, *_: Any) -> Any:
+        return self
+
+
+class Nothing:
+    """An object that can't be asked for an attribute."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise RuntimeError(name)
 
 
 class Column:
@@ -135,6 +153,21 @@ NEAR_MISSES: list[tuple[dict[str, Any], str, str]] = [
         "response_format.type",
         f"Write {schema_format('...')}",
     ),
+    (
+        {"response_format": {"type": "object", "properties": {}}},
+        "response_format.type",
+        f"Write {schema_format('...')}",
+    ),
+    (
+        {"response_format": list[int]},
+        "response_format",
+        f"Write the type as a JSON schema: {schema_format('...')}",
+    ),
+    (
+        {"response_format": {"type": "json_schema", "schema": '{"type": "object"}'}},
+        "response_format.schema",
+        "Write json.loads(value).",
+    ),
     # tools
     (
         {"tools": [weather]},
@@ -159,6 +192,21 @@ NEAR_MISSES: list[tuple[dict[str, Any], str, str]] = [
         f"Write {function_tool('...')}.",
     ),
     ({"tool_choice": weather}, "tool_choice", 'Write tool_choice="weather".'),
+    (
+        {"tools": [{"type": "function", "function": weather}]},
+        "tools[0].function",
+        f"Write tools=[{function_tool('weather')}], {ITS_PARAMETERS}",
+    ),
+    (
+        {"tools": [Anything()]},
+        "tools[0]",
+        f"Write tools=[{function_tool('...')}], {ITS_PARAMETERS}",
+    ),
+    (
+        {"tool_choice": {"function": {"name": "f"}}},
+        "tool_choice.name",
+        'Write "type": "function", too.',
+    ),
     ({"tool_choice": True}, "tool_choice", 'Write tool_choice="required".'),
     # messages
     ({"messages": USER}, "messages", "Write messages=[message]: a list, also for one message."),
@@ -196,6 +244,21 @@ NEAR_MISSES: list[tuple[dict[str, Any], str, str]] = [
         "Write response.message in place of the response.",
     ),
     ({"messages": [City(x=1)]}, "messages[0]", "Write value.model_dump()."),
+    (
+        {"messages": [USER, {"id": "1", "choices": []}]},
+        "messages[1].role",
+        'Write response["choices"][0]["message"] in place of the response.',
+    ),
+    (
+        {"messages": [{"role": "assistant", "tool_calls": {"id": "1"}}]},
+        "messages[0].tool_calls",
+        'Write "tool_calls": [...].',
+    ),
+    (
+        {"messages": [{"role": "assistant", "tool_calls": [{"function": {"name": "f"}}]}]},
+        "messages[0].tool_calls[0].type",
+        'Write "type": "function".',
+    ),
     ({"messages": [{"user": "hi"}]}, "messages[0].role", f"Write {A_USER_MESSAGE}."),
     (
         {"messages": [{"role": "human", "content": "hi"}]},
@@ -298,6 +361,7 @@ NEAR_MISSES: list[tuple[dict[str, Any], str, str]] = [
     ({"logprobs": Column()}, "logprobs", "Write bool(value)."),
     ({"modalities": "text"}, "modalities", 'Write modalities=["..."], a list.'),
     ({"documents": {"content": "x"}}, "documents", "Write documents=[...], a list."),
+    ({"documents": ["x"]}, "documents[0]", 'Write {"content": "..."}.'),
     ({"stop": {"a"}}, "stop", "Write list(value)."),
     ({"metadata": {"a": 1}}, "metadata.a", "Write str(value)."),
     ({"trace": {"a": date(2026, 1, 1)}}, "trace.a", "Write value.isoformat()."),
@@ -375,6 +439,17 @@ def test_numpy_values():
     assert fault({"stop": numpy.array(["a"])}).hint == "Write value.tolist()."
     assert fault({"temperature": numpy.array(0.5)}).hint == "Write value.tolist()."
     assert fault({"logprobs": numpy.bool_(True)}).hint == "Write bool(value)."
+    assert fault({"temperature": numpy.float32("nan")}).hint == ""
+
+
+def test_pandas_values():
+    """Columns, rows and frames of pandas are converted by their own methods."""
+    pandas: Any = pytest.importorskip("pandas")
+    frame = pandas.DataFrame([{"role": "user", "content": "hi"}])
+
+    assert fault({"stop": frame["content"]}).hint == "Write value.tolist()."
+    assert fault({"messages": frame}).hint == 'Write value.to_dict("records").'
+    assert fault({"messages": [frame.iloc[0]]}).hint == "Write value.to_dict()."
 
 
 # Top-level names of other SDKs, and what the fault says.
@@ -434,9 +509,21 @@ def test_a_fault_keeps_its_hint():
             assert str(again) == str(found)
 
 
-def test_a_fault_that_is_no_near_miss_has_no_hint():
-    """Where the expectation says it all, there is no hint."""
-    found = fault({"temperature": 3})
+@pytest.mark.parametrize(
+    "params",
+    [
+        *({"temperature": value} for value in (3, "hot", True, math.nan, date(2026, 1, 1))),
+        *({name: Nothing()} for name in ("messages", "response_format", "tools", "trace", "stop")),
+        *({name: Anything()} for name in ("messages", "response_format", "trace", "stop")),
+        *({"messages": [value]} for value in (Nothing(), None)),
+        *(content(value) for value in (math.nan, Nothing())),
+        {"tools": [{"type": "function", "function": Nothing()}]},
+        {"provider_options": "x"},
+    ],
+)
+def test_a_fault_that_is_no_near_miss_has_no_hint(params: dict[str, Any]):
+    """Where the expectation says it all there is no hint, and no value is asked for attributes."""
+    found = fault(params)
 
     assert found.hint == ""
-    assert str(found) == "temperature: expected a number from 0 to 2, got 3"
+    assert str(found).startswith(f"{found.path}: expected {found.expected}")
