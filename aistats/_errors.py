@@ -304,18 +304,12 @@ class APIStatusError(AIStatsError):
     """
 
     @property
-    def status(self) -> int | None:
-        """
-        The status of the error: the HTTP status, or the one that the body of a good answer names.
-        """
-        return super().status if self.named_status is None else self.named_status
-
-    @property
     def status(self) -> int:
         """
-        The answer's HTTP status; 0 for an error that was made without an answer.
+        The status of the error: the HTTP status, or the one that the body of a good answer names.
+        It is 0 for an error that was made without an answer.
         """
-        return super().status or 0
+        return self.named_status or super().status or 0
 
     @property
     def request_id(self) -> str | None:
