@@ -310,10 +310,18 @@ def _check_options(
     for name, value in {"prompt": prompt, "request": request, "key": key}.items():
         if value is not None and not callable(value):
             raise ConfigurationError(
-                f"{name} must be a function that is called with a row; not {value!r}"
+                f"{name} must be a function that is called with a row; not {type(value).__name__}. "
+                f"{_INSTEAD_OF_FUNCTION[name]}"
             )
     if prompt is not None and request is not None:
         raise ConfigurationError("prompt and request are two ways for one thing; give one.")
+
+
+_INSTEAD_OF_FUNCTION = {
+    "prompt": 'Write prompt=lambda row: f"... {row}".',
+    "request": 'Write request=lambda row: {"messages": ...}.',
+    "key": 'Write key=lambda row: row["..."].',
+}
 
 
 def _called(name: str, function: Callable[[Any], Any], row: Any) -> Any:

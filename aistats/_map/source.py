@@ -83,7 +83,8 @@ class Source:
         if isinstance(several, str | bytes | bytearray | Mapping | ChatCompletionsRequest):
             kind: type[Any] = type(rows)
             raise ConfigurationError(
-                f"rows must be many: a list, a generator, a column; not one {kind.__name__}"
+                f"rows must be many: a list, a generator, a column; not one {kind.__name__}. "
+                "Write [row] for one row."
             )
         if hasattr(rows, "iter_rows") and hasattr(rows, "columns"):  # polars
             self.iterator = several.iter_rows(named=True)

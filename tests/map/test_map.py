@@ -245,8 +245,11 @@ async def test_a_row_that_needs_a_function(caller: Caller):
         ({"temprature": 1}, "such as `temperature`; extra_body"),
         ({"temperature": 9}, "temperature"),
         ({"extra_headers": {"a b": "c"}}, "extra_headers"),
-        ({"prompt": "Classify this: "}, "prompt must be a function"),
-        ({"request": {"messages": "Hi"}}, "request must be a function"),
+        (
+            {"prompt": "Classify this: "},
+            "prompt must be a function.*; not str. Write prompt=lambda",
+        ),
+        ({"request": {"messages": "Hi"}}, "request must be a function.*; not dict. Write request="),
         ({"key": "id"}, "key must be a function"),
         ({"concurrency": 0}, "concurrency"),
         ({"concurrency": "all"}, "concurrency"),
@@ -271,16 +274,26 @@ async def test_wrong_arguments(caller: Caller, options: dict[str, Any], expected
     """
     What is wrong for all rows is raised at once, before there is a run.
     """
-    with pytest.raises((RequestValidationError, ConfigurationError), match=expected):
+    with pytest.raises((RequestValidationError, ConfigurationError), match=expected) as caught:
         caller.client.map(["one"], model=MODEL, **options)
+    assert "Classify this" not in str(caught.value)
 
 
-@pytest.mark.parametrize("rows", ["text", b"text", {"messages": "one"}, 7])
-async def test_wrong_rows(caller: Caller, rows: Any):
+@pytest.mark.parametrize(
+    ("rows", "hint"),
+    [
+        *(
+            (row, r"\. Write \[row\] for one row\.$")
+            for row in ("text", b"text", {"messages": "one"})
+        ),
+        (7, ""),
+    ],
+)
+async def test_wrong_rows(caller: Caller, rows: Any, hint: str):
     """
     One prompt is not rows, and neither is a number.
     """
-    with pytest.raises(ConfigurationError, match="rows must be"):
+    with pytest.raises(ConfigurationError, match=f"rows must be.*{hint}"):
         caller.client.map(rows, model=MODEL)
 
 
