@@ -25,11 +25,12 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
 
 from ._exchange import Attempt, Exchange, Headers, Timing
+from ._styles import ERROR_NAMES, wrong_name
 from ._views.completion import ChatCompletionsResponse, as_shown
 
 __all__ = (
@@ -73,6 +74,9 @@ class AIStatsError(Exception):
     What had arrived of a stream before it failed: text, tool calls, usage; `None` where there was
     no stream.
     """
+
+    if not TYPE_CHECKING:
+        __getattr__ = wrong_name(ERROR_NAMES)
 
     def __init__(self, message: str = "") -> None:
         super().__init__(message)

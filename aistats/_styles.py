@@ -10,7 +10,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
-__all__ = ("client_names", "package_hint", "stream_names", "wrong_name", "wrong_style")
+__all__ = (
+    "ERROR_NAMES",
+    "client_names",
+    "package_hint",
+    "stream_names",
+    "wrong_name",
+    "wrong_style",
+)
+
+ERROR_NAMES = {
+    **dict.fromkeys(("status_code", "http_status"), "error.status"),
+    "response": "error.status, error.headers or error.body",
+    "request": "error.as_curl()",
+    "json_body": "error.body",
+}
+"""What an error of another SDK calls what an error has, and the name here."""
 
 
 def wrong_style(message: str) -> Any:

@@ -85,6 +85,25 @@ def test_other_names_are_missing_as_usual(kind: Any):
         assert again.base_url == URL
 
 
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("status_code", ". Write error.status."),
+        ("response", ". Write error.status, error.headers or error.body."),
+        ("request", ". Write error.as_curl()."),
+        ("zzz", ""),
+    ],
+)
+def test_names_of_other_errors(name: str, hint: str):
+    """What an error of another SDK has is an `AttributeError` with the name here."""
+    error = aistats.RateLimitError("x")
+
+    for each in (error, copy.copy(error), pickle.loads(pickle.dumps(error))):
+        with pytest.raises(AttributeError) as caught:
+            getattr(each, name)
+        assert str(caught.value) == f"'RateLimitError' object has no attribute {name!r}{hint}"
+
+
 def test_a_stream_needs_no_await():
     """`await client.stream_text(...)`, which other SDKs need, says how to read or open a stream."""
     stream: Any = AsyncClient(KEY, URL).stream_text(HI)
