@@ -26,7 +26,9 @@ with atheris.instrument_imports(include=["aistats"]):
     import aistats
     from aistats import RetryPolicy
     from aistats._exchange import Exchange
-    from aistats._wire.decoder import NEED_DATA, StreamDecoder, completion_from, status_error_from
+    from aistats._wire.answer import completion_from
+    from aistats._wire.decoder import NEED_DATA, StreamDecoder
+    from aistats._wire.status_error import status_error_from
 
 from shapes import SHAPES
 

@@ -44,12 +44,7 @@ PENDING: dict[str, set[str]] = {
     "_map.engine": {"length", "Engine"},
     "_map.run": {"length"},
     "_views.completion": {"length"},
-    "_wire.assemble": {"length"},
-    "_wire.decoder": {"length", "StreamDecoder"},
-    **{
-        f"{folder}.__init__": {"docstring"}
-        for folder in ("_local", "_net", "_show", "_views", "_wire")
-    },
+    **{f"{folder}.__init__": {"docstring"} for folder in ("_local", "_net", "_show", "_views")},
 }
 
 # Protocol code: it gets bytes, clocks and settings as arguments.

@@ -7,7 +7,7 @@ it awaited on the background loop.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Generic, TypeVar
 from urllib.parse import urlencode
@@ -24,9 +24,11 @@ from .._errors import (
 )
 from .._exchange import SentRequest, redact
 from .._options import RetryPolicy, Timeout
+from .._wire.answer import choices_of
 from .._wire.body_kind import is_event_stream, to_utf8
-from .._wire.decoder import StreamDecoder, choices_of, status_error_from
+from .._wire.decoder import StreamDecoder
 from .._wire.operation import Operation
+from .._wire.status_error import status_error_from
 from .attempts import Attempts, CurrentAttempt
 from .credentials import ApiKey
 from .gateway import Gateway
@@ -40,7 +42,6 @@ if TYPE_CHECKING:
 __all__ = ("Call",)
 
 T = TypeVar("T")
-ValueT = TypeVar("ValueT")
 
 _MAX_ERROR_BYTES = 1024 * 1024
 _LONGEST_START = 64 * 1024  # blank bytes before a body that shows what it is
@@ -103,11 +104,18 @@ class Call(Generic[T]):
     async def _whole_once(self, current: CurrentAttempt) -> T:
         body = await self._read_whole(await self._send(current))
         current.take_time()
-        return _without_key(
-            current.masked,
-            lambda answer: self.operation.read(answer, current.exchange, self.body),
-            body,
-        )
+        return self._read(current, body)
+
+    def _read(self, current: CurrentAttempt, body: bytes) -> T:
+        # A server that echoes the request echoes the key. An error must not show it; an answer is
+        # left as it is.
+        read = self.operation.read
+        try:
+            return read(body, current.exchange, self.body)
+        except AIStatsError:
+            if (masked := current.masked(body)) == body:
+                raise
+        return read(masked, current.exchange, self.body)
 
     async def _open_once(self, current: CurrentAttempt) -> OpenedStream:
         response = await self._send(current)
@@ -126,7 +134,8 @@ class Call(Generic[T]):
             else:
                 # JSON in place of a stream is a whole completion or an error; nothing else is.
                 body = await self._read_whole(response, start)
-                _without_key(current.masked, decoder.receive_whole, body)
+                self._read(current, body)  # which raises the error that it may be
+                decoder.receive_whole(body)
         except APIConnectionError:
             # Without an event, there was no answer.
             current.trace.first_byte = None
@@ -193,19 +202,6 @@ class Call(Generic[T]):
         query = f"?{urlencode(self.query)}" if self.query else ""
         url = f"{self.gateway.base_url}/{self.operation.path}{query}"
         return SentRequest(self.operation.method, url, redact(headers), self.body)
-
-
-def _without_key(
-    masked: Callable[[bytes], bytes], read: Callable[[bytes], ValueT], body: bytes
-) -> ValueT:
-    # A server that echoes the request echoes the key. An error must not show it; an answer is left
-    # as it is.
-    try:
-        return read(body)
-    except AIStatsError:
-        if (without := masked(body)) == body:
-            raise
-    return read(without)
 
 
 async def _start_of(response: Response) -> tuple[bytes, bool]:

@@ -11,7 +11,7 @@ from .._errors import RequestValidationError
 from .._options import CALL_OPTIONS, Timeout, split
 from .._request.request import build_request
 from .._views.completion import ChatCompletionsResponse
-from .._wire.decoder import completion_from
+from .._wire.answer import completion_from
 from .._wire.operation import Operation
 from .call import Call
 from .gateway import Gateway

@@ -886,6 +886,18 @@ class ChatCompletionsResponse(_Answer):
 
         return answer_html(as_shown(self))
 
+    def shown_choice(self) -> Wire:
+        """
+        Return the JSON of the choice that `text` shows; an empty object if there is none.
+        """
+        return self._shown()
+
+    def all_calls(self) -> list[ToolCall]:
+        """
+        Return all tool calls in their order, the records of the gateway's own tools among them.
+        """
+        return self._calls()
+
     def _shown(self) -> Wire:
         answers = [choice for choice in self._choices() if not is_thought(choice)]
         if is_itemised(self._wire):

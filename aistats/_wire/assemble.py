@@ -8,7 +8,7 @@ hold for all:
   streamed is dropped, all but the log probabilities, which a snapshot lacks. A `message` in a chunk
   is no snapshot; it only fills in what was not streamed.
 * Tool calls are told apart by their id, else by their index, and their arguments come in pieces, or
-  each time all over again, or whole: see `_ToolCalls`.
+  each time all over again, or whole: see `tool_calls`.
 * The last `usage` that is not null wins, wherever it comes. `meta` is merged. Of other keys the
   last value that is not null wins; lists are joined.
 * Thought has several spellings; one of them is taken from each frame, never their sum.
@@ -19,7 +19,6 @@ hold for all:
 from __future__ import annotations
 
 import io
-import re
 from typing import Any
 
 from .._views.completion import ChatCompletionsResponse, is_thought, read_reasoning, read_text
@@ -31,11 +30,14 @@ from .._views.json import (
     copy_json,
     is_list,
     is_object,
-    json_text,
 )
-from .shortcut import PADDING
+from .deltas import needs_delta, with_deltas, with_deltas_of_snapshot
+from .tool_calls import ToolCalls, index_of, join_into
 
-__all__ = ("CompletionAssembler", "Text")
+__all__ = ("PADDING", "CompletionAssembler", "Text")
+
+PADDING = "obfuscation"
+"""OpenAI pads its chunks with this key, so that their lengths don't tell the text. Each differs."""
 
 # Keys of a frame, a choice and a delta that have a rule of their own. Padding says nothing.
 _FRAME_KEYS = frozenset({"object", "choices", "usage", "meta", PADDING})
@@ -117,13 +119,32 @@ class CompletionAssembler:
         if self._snapshot is not None:  # nothing can be added to the final answer
             return fresh
         for position, choice in enumerate(as_objects(frame.get("choices"))):
-            index = _index(choice)
+            index = index_of(choice)
             state = self._choice(position if index is None else index)
             text = state.add(choice)
             self.is_failed = self.is_failed or state.finish_reason == "error"
             if text and self._is_shown(state):
                 fresh += text
         return fresh
+
+    def add_with_deltas(self, frame: Wire) -> tuple[Wire, str]:
+        """
+        Take the next frame. Return it with a delta of all new content, and the new text of the
+        choice that the result's `text` will show. A frame whose deltas have it all is returned as
+        it is.
+        """
+        if not any(map(needs_delta, as_objects(frame.get("choices")))):
+            return frame, self.add(frame)
+        streamed = {index: state.kinds() for index, state in self._choices.items()}
+        is_repeated = self._snapshot is not None
+        text = self.add(frame)
+        if is_repeated:
+            return {**frame, "object": "chat.completion.chunk", "choices": []}, text
+        if _is_snapshot(frame):
+            kinds = {kind for each in streamed.values() for kind in each}
+            return with_deltas_of_snapshot(frame, text, kinds), text
+        shown = next((at for at, each in self._choices.items() if each is self._shown), None)
+        return with_deltas(frame, text, shown, streamed), text
 
     def only_text(self, frame: Wire) -> tuple[str, Text] | None:
         """
@@ -144,7 +165,7 @@ class CompletionAssembler:
         (key,) = texts
         if not isinstance(delta[key], str):
             return None
-        state = self._choice(_index(choice) or 0)
+        state = self._choice(index_of(choice) or 0)
         if key != "content":
             return key, state.reasoning
         return None if state.is_thought or not self._is_shown(state) else (key, state.text)
@@ -183,7 +204,9 @@ class CompletionAssembler:
             }
 
     def _add_snapshot(self, frame: Wire) -> str:
-        streamed = any(choice.text for choice in self._choices.values() if not choice.is_thought)
+        streamed = self._snapshot is not None or any(
+            choice.text for choice in self._choices.values() if not choice.is_thought
+        )
         self._snapshot = frame
         whole = ChatCompletionsResponse(frame)
         self.is_failed = self.is_failed or any(
@@ -198,7 +221,7 @@ class CompletionAssembler:
         return [self._with_logprobs(choice) if is_object(choice) else choice for choice in choices]
 
     def _with_logprobs(self, choice: Wire) -> Wire:
-        state = self._choices.get(_index(choice) or 0)
+        state = self._choices.get(index_of(choice) or 0)
         if choice.get("logprobs") or state is None or not state.logprobs:
             return choice
         return {**choice, "logprobs": state.logprobs}
@@ -268,7 +291,7 @@ class _Choice:
         self._role = "assistant"
         self.reasoning = Text()
         self._refusal = Text()
-        self._calls = _ToolCalls()
+        self._calls = ToolCalls()
         self._extras: Wire = {}
         self._message_extras: Wire = {}
 
@@ -286,8 +309,20 @@ class _Choice:
         if isinstance(finish_reason, str) and finish_reason:
             self.finish_reason = finish_reason
         self._add_logprobs(choice.get("logprobs"))
-        _join(self._extras, choice, _CHOICE_KEYS)
+        join_into(self._extras, choice, _CHOICE_KEYS)
         return "" if self.is_thought else text
+
+    def kinds(self) -> set[str]:
+        """
+        Return the keys of a delta for which something has come.
+        """
+        has = {
+            "content": bool(self.text) and not self.is_thought,
+            "reasoning_content": bool(self.reasoning) or (bool(self.text) and self.is_thought),
+            "refusal": bool(self._refusal),
+            "tool_calls": bool(self._calls),
+        }
+        return {key for key, has_come in has.items() if has_come}
 
     def result(self, index: int) -> Wire:
         """
@@ -319,7 +354,7 @@ class _Choice:
             self._refusal.write(refusal)
         self._role = as_string(delta.get("role")) or self._role
         self._calls.add(delta.get("tool_calls"))
-        _join(self._message_extras, delta, _DELTA_KEYS)
+        join_into(self._message_extras, delta, _DELTA_KEYS)
         return text
 
     def _add_text(self, message: Wire) -> str:
@@ -337,7 +372,7 @@ class _Choice:
             self._refusal.write(refusal)
         if not self._calls:
             self._calls.add(message.get("tool_calls"))
-        _join(self._message_extras, message, _DELTA_KEYS | self._message_extras.keys())
+        join_into(self._message_extras, message, _DELTA_KEYS | self._message_extras.keys())
         return "" if self.text else self._add_text(message)
 
     def _add_logprobs(self, logprobs: Any) -> None:
@@ -345,199 +380,4 @@ class _Choice:
         parts = {"content": logprobs} if is_list(logprobs) else as_object(logprobs)
         if parts:
             self.logprobs = self.logprobs or {}
-            _join(self.logprobs, parts)
-
-
-def _join(held: Wire, new: Wire, but: frozenset[str] = frozenset()) -> None:
-    for key, value in new.items():
-        if value is None or key in but:
-            continue
-        before = held.get(key)
-        if is_list(before) and is_list(value):
-            before.extend(value)
-        else:
-            # The list is ours from here on; the one that came belongs to its frame.
-            held[key] = value.copy() if is_list(value) else value
-
-
-class _ToolCalls:
-    """
-    The tool calls of one choice.
-
-    An entry of a frame belongs to the call with its id, else to the newest on its index, else to
-    the newest. It opens a new one if its id is new and it has a name, if it has another name than
-    that call, if it repeats id and name on an index of its own, or if it has more to add to
-    arguments that are whole. Two calls can thus have the same id and index, as they do on the wire.
-
-    Another name that comes before any arguments, on the same index, is the rest of the name.
-
-    Arguments that repeat, with the id and name, what is held and go on from there take its place;
-    others are appended.
-    """
-
-    __slots__ = ("_by_id", "_by_index", "_calls")
-
-    def __init__(self) -> None:
-        self._calls: list[_ToolCall] = []
-        # The newest call of each.
-        self._by_id: dict[str, _ToolCall] = {}
-        self._by_index: dict[int | None, _ToolCall] = {}
-
-    def __bool__(self) -> bool:
-        return bool(self._calls)
-
-    def add(self, entries: Any) -> None:
-        for entry in map(_Entry, as_objects(entries)):
-            call = self._find(entry)
-            if call is None or self._is_beside(call, entry) or call.is_another(entry):
-                call = _ToolCall(entry.index, like=call if call and not entry.name else None)
-                self._calls.append(call)
-                self._by_index[entry.index] = call
-            call.add(entry)
-            self._by_id[call.id] = call
-
-    def result(self) -> list[Wire]:
-        return [call.result() for call in self._calls]
-
-    def _find(self, entry: _Entry) -> _ToolCall | None:
-        if entry.id and (entry.name or entry.id in self._by_id):
-            on_index = self._by_index.get(entry.index)
-            if on_index is not None and on_index.id == entry.id:
-                return on_index  # of several calls with this id
-            return self._by_id.get(entry.id)
-        if entry.index is None:
-            return self._calls[-1] if self._calls else None
-        return self._by_index.get(entry.index)
-
-    def _is_beside(self, call: _ToolCall, entry: _Entry) -> bool:
-        # Whether *entry*, which has the id of *call*, opens a call on an index of its own. Its
-        # arguments may follow by that index alone.
-        has_own_index = None not in (call.index, entry.index) and entry.index not in self._by_index
-        return bool(entry.name) and has_own_index and not call.needs(entry.arguments)
-
-
-class _Entry:
-    """
-    One entry of a frame's `tool_calls`, read.
-    """
-
-    __slots__ = ("arguments", "id", "index", "is_custom", "name", "wire")
-
-    def __init__(self, wire: Wire) -> None:
-        custom = wire.get("custom")
-        self.wire = wire
-        self.is_custom = is_object(custom)
-        called = custom if is_object(custom) else as_object(wire.get("function"))
-        self.index = _index(wire)
-        self.id = as_string(wire.get("id"))
-        self.name = as_string(called.get("name"))
-        self.arguments = json_text(called.get("input" if self.is_custom else "arguments")) or ""
-
-
-def _index(wire: Wire) -> int | None:
-    index = wire.get("index")
-    return index if type(index) is int else None
-
-
-class _ToolCall:
-    """
-    One call, with the arguments that have come so far.
-    """
-
-    __slots__ = ("_arguments", "_extras", "_is_custom", "_json", "_name", "id", "index")
-
-    def __init__(self, index: int | None, *, like: _ToolCall | None) -> None:
-        self.index = index
-        # A second call of the same function may come without id and name of its own.
-        self.id: str = like.id if like else ""
-        self._name: str = like._name if like else ""
-        self._is_custom: bool = like._is_custom if like else False
-        self._arguments: list[str] = []
-        self._json = _JSONEnd()
-        self._extras: Wire = {}
-
-    def is_another(self, entry: _Entry) -> bool:
-        """
-        Whether *entry*, by its id or index a part of this call, can't be one.
-        """
-        if entry.name and self._name and entry.name != self._name:
-            return not self._continues_name(entry)
-        if not entry.arguments.strip() or self._repeats(entry):
-            return False
-        return self._json.is_reached and not self._is_custom
-
-    def add(self, entry: _Entry) -> None:
-        if self._repeats(entry):
-            self._arguments.clear()
-            self._json = _JSONEnd()
-        self.id = self.id or entry.id
-        self._name = self._name_with(entry)
-        self._is_custom = self._is_custom or entry.is_custom
-        if entry.arguments:
-            self._arguments.append(entry.arguments)
-            self._json.read(entry.arguments)
-        _join(self._extras, entry.wire, frozenset({"id", "index", "function", "custom"}))
-
-    def result(self) -> Wire:
-        kind, text = ("custom", "input") if self._is_custom else ("function", "arguments")
-        called = {"name": self._name, text: "".join(self._arguments)}
-        return {"id": self.id, "type": kind, **self._extras, kind: called}
-
-    def needs(self, arguments: str) -> bool:
-        """
-        Whether *arguments* can be a part of those that this call still lacks.
-        """
-        return bool(arguments.strip()) and not self._json.is_reached
-
-    def _continues_name(self, entry: _Entry) -> bool:
-        return not self._arguments and entry.index == self.index
-
-    def _name_with(self, entry: _Entry) -> str:
-        # A name comes in pieces, or each time all over again.
-        if self._name and self._continues_name(entry) and not entry.name.startswith(self._name):
-            return self._name + entry.name
-        return entry.name or self._name
-
-    def _repeats(self, entry: _Entry) -> bool:
-        # The name tells a repetition from a piece that happens to begin like the whole. The older
-        # gateway, which always repeats, sends no index, and no name until the end.
-        if not entry.id or entry.id != self.id or not (entry.name or entry.index is None):
-            return False
-        return bool(entry.arguments) and entry.arguments.startswith("".join(self._arguments))
-
-
-class _JSONEnd:
-    """
-    Tells when the end of a JSON object or array is reached, piece by piece, each looked at once.
-    """
-
-    __slots__ = ("_depth", "_escaped", "_in_string", "is_reached")
-
-    _MARKS = re.compile(r'[\\"{}\[\]]')
-
-    def __init__(self) -> None:
-        self._depth = 0
-        self._in_string = False
-        self._escaped = False
-        self.is_reached = False
-
-    def read(self, piece: str) -> None:
-        position = 0
-        if self._escaped:
-            position, self._escaped = 1, False
-        while mark := self._MARKS.search(piece, position):
-            position = mark.end()
-            character = mark.group()
-            if self._in_string:
-                if character == "\\":
-                    self._escaped = position == len(piece)
-                    position += 1
-                elif character == '"':
-                    self._in_string = False
-            elif character == '"':
-                self._in_string = True
-            elif character in "{[":
-                self._depth += 1
-            elif character in "}]":
-                self._depth -= 1
-                self.is_reached = self._depth == 0
+            join_into(self.logprobs, parts)

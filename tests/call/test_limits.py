@@ -27,7 +27,7 @@ from aistats import APIConnectionError, APIStatusError, RetryPolicy
 from aistats._call.limits import Limits
 from aistats._call.retry import is_throttle
 from aistats._exchange import Exchange
-from aistats._wire.decoder import status_error_from
+from aistats._wire.status_error import status_error_from
 
 quick = settings(deadline=None, max_examples=80)
 Connect = Callable[..., Caller]

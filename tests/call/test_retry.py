@@ -31,7 +31,7 @@ from aistats import (
 )
 from aistats._call.retry import RetryBudget, retry_after
 from aistats._exchange import Exchange
-from aistats._wire.decoder import status_error_from
+from aistats._wire.status_error import status_error_from
 
 quick = settings(deadline=None, max_examples=100)
 

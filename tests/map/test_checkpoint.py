@@ -23,7 +23,7 @@ from aistats._exchange import Attempt, Exchange, Timing
 from aistats._map import checkpoint as _checkpoint
 from aistats._map.checkpoint import Checkpoint, request_hash
 from aistats._views.completion import ChatCompletionsResponse
-from aistats._wire.decoder import status_error_from
+from aistats._wire.status_error import status_error_from
 
 HEADER = b'{"aistats_checkpoint":1}\n'
 

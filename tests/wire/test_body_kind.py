@@ -13,8 +13,9 @@ from servers import DONE, OPENING, STOP, completion, delta, sse
 import aistats
 from aistats._exchange import Exchange
 from aistats._views.completion import ChatCompletionsResponse
+from aistats._wire.answer import completion_from
 from aistats._wire.body_kind import is_event_stream, to_utf8
-from aistats._wire.decoder import NEED_DATA, StreamDecoder, completion_from
+from aistats._wire.decoder import NEED_DATA, StreamDecoder
 
 BOM = b"\xef\xbb\xbf"
 JSON = json.dumps(completion("Hi")).encode()

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from shapes import SHAPES
 
 from aistats import AIStatsError
+from aistats._wire.assemble import PADDING
 from aistats._wire.decoder import NEED_DATA, StreamDecoder
-from aistats._wire.shortcut import PADDING, Pattern
+from aistats._wire.shortcut import Pattern
 from aistats._wire.sse import Event, SSEDecoder
 from aistats.types import ChatCompletionChunk
 
