@@ -42,21 +42,14 @@ from ._request.request import ChatCompletionsRequest
 from ._sync import Client
 from ._version import __version__
 from ._views.completion import (
-    Annotation,
     ChatCompletionChunk,
     ChatCompletionsResponse,
     Choice,
     ChoiceLogprobs,
     ChunkChoice,
-    Delta,
-    FunctionCall,
-    Message,
-    Meta,
-    Pricing,
-    ToolCall,
-    ToolCallDelta,
-    Usage,
 )
+from ._views.message import Annotation, Delta, FunctionCall, Message, ToolCall, ToolCallDelta
+from ._views.usage import Meta, Pricing, Usage
 
 if typing.TYPE_CHECKING:
     from . import types as types

@@ -90,14 +90,18 @@ from ._request.params.tools import (
     WebSearchTool,
 )
 from ._views.completion import (
-    Annotation,
-    AudioURL,
     ChatCompletionChunk,
     ChatCompletionsResponse,
     Choice,
     ChoiceLogprobs,
     ChunkChoice,
-    CompletionTokensDetails,
+    TokenLogprob,
+    TopLogprob,
+)
+from ._views.json import WireObject
+from ._views.message import (
+    Annotation,
+    AudioURL,
     CustomCall,
     Delta,
     FunctionCall,
@@ -105,21 +109,21 @@ from ._views.completion import (
     Message,
     MessageAudio,
     MessageImage,
+    ReasoningDetail,
+    ToolCall,
+    ToolCallDelta,
+    URLCitation,
+)
+from ._views.usage import (
+    CompletionTokensDetails,
     Meta,
     Pricing,
     PricingLine,
     PromptTokensDetails,
-    ReasoningDetail,
     Routing,
     ServerToolUse,
-    TokenLogprob,
-    ToolCall,
-    ToolCallDelta,
-    TopLogprob,
-    URLCitation,
     Usage,
 )
-from ._views.json import WireObject
 
 __all__ = (
     "Annotation",

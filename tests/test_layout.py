@@ -43,8 +43,7 @@ PENDING: dict[str, set[str]] = {
     "_local.local": {"length"},
     "_map.engine": {"length", "Engine"},
     "_map.run": {"length"},
-    "_views.completion": {"length"},
-    **{f"{folder}.__init__": {"docstring"} for folder in ("_local", "_net", "_show", "_views")},
+    **{f"{folder}.__init__": {"docstring"} for folder in ("_local", "_net", "_show")},
 }
 
 # Protocol code: it gets bytes, clocks and settings as arguments.

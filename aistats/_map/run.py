@@ -28,7 +28,7 @@ from .._errors import ConfigurationError
 from .._progress import Latency, Progress
 from .._show.progress import Display, display_for, in_notebook
 from .._styles import wrong_style
-from .._views.completion import Usage, tokens_as_shown
+from .._views.usage import Usage, tokens_as_shown
 from .engine import Engine
 from .outcome import COLUMNS, Outcome, as_shown
 from .plan import Plan

@@ -13,7 +13,8 @@ from typing import Final
 
 from .._clock import monotonic
 from .._progress import Latency, Progress
-from .._views.completion import ChatCompletionsResponse, Usage
+from .._views.completion import ChatCompletionsResponse
+from .._views.usage import Usage
 
 __all__ = ("TICK", "Statistics")
 

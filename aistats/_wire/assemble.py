@@ -21,7 +21,7 @@ from __future__ import annotations
 import io
 from typing import Any
 
-from .._views.completion import ChatCompletionsResponse, is_thought, read_reasoning, read_text
+from .._views.completion import ChatCompletionsResponse
 from .._views.json import (
     Wire,
     as_object,
@@ -31,6 +31,7 @@ from .._views.json import (
     is_list,
     is_object,
 )
+from .._views.text import is_thought, read_reasoning, read_text
 from .deltas import needs_delta, with_deltas, with_deltas_of_snapshot
 from .tool_calls import ToolCalls, index_of, join_into
 

@@ -15,14 +15,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Set
 from typing import Any
 
-from .._views.completion import (
-    ChatCompletionsResponse,
-    is_itemised,
-    is_thought,
-    read_reasoning,
-    read_text,
-)
+from .._views.completion import ChatCompletionsResponse
 from .._views.json import Wire, as_object, as_objects, as_string, is_object
+from .._views.older_gateway import is_itemised
+from .._views.text import is_thought, read_reasoning, read_text
 from .tool_calls import index_of
 
 __all__ = ("needs_delta", "with_deltas", "with_deltas_of_snapshot")

@@ -35,7 +35,8 @@ from aistats._show.cards import (
     run_html,
     stream_html,
 )
-from aistats._views.completion import as_shown, tokens_as_shown
+from aistats._views.completion import as_shown
+from aistats._views.usage import tokens_as_shown
 from aistats.types import Usage
 
 TAGS = {"bdi", "code", "details", "div", "em", "pre", "span", "strong", "summary"}

@@ -34,15 +34,10 @@ from aistats import (
 )
 from aistats._exchange import Exchange
 from aistats._views import completion as _models
-from aistats._views.completion import (
-    FunctionCall,
-    TranslatedChunk,
-    is_itemised,
-    is_server_tool,
-    is_thought,
-    read_reasoning,
-    read_text,
-)
+from aistats._views.completion import TranslatedChunk
+from aistats._views.message import FunctionCall
+from aistats._views.older_gateway import is_itemised
+from aistats._views.text import is_server_tool, is_thought, read_reasoning, read_text
 from aistats.types import WireObject
 
 quick = settings(deadline=None, max_examples=100)

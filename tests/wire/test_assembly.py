@@ -59,8 +59,8 @@ from aistats import (
     StreamErrorEvent,
     StreamInterruptedError,
 )
-from aistats._views.completion import Message, ToolCall
 from aistats._views.json import WireObject
+from aistats._views.message import Message, ToolCall
 from aistats._wire.decoder import NEED_DATA, StreamDecoder
 
 quick = settings(

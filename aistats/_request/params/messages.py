@@ -5,7 +5,7 @@ Messages of each role.
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal, NotRequired, TypedDict
 
-from ..._views.completion import Message, ToolCall
+from ..._views.message import Message, ToolCall
 from ..rules import Tagged
 from .content import Content, FunctionCallParam
 
