@@ -40,10 +40,8 @@ PLACES = [place for rank in RANKS for place in rank]
 
 # What does not hold yet. Nothing is ever added here.
 PENDING: dict[str, set[str]] = {
-    "_local.local": {"length"},
     "_map.engine": {"length", "Engine"},
     "_map.run": {"length"},
-    **{f"{folder}.__init__": {"docstring"} for folder in ("_local", "_net", "_show")},
 }
 
 # Protocol code: it gets bytes, clocks and settings as arguments.

