@@ -140,8 +140,7 @@ class AsyncClient:
         # The key is taken out first, so that no traceback shows it.
         key = key_source(options.pop("api_key")) if "api_key" in options else None
         derived = type(self).__new__(type(self))
-        vars(derived).update(vars(self))
-        derived._gateway = self._gateway.derived(key, options)
+        vars(derived).update(vars(self), _gateway=self._gateway.derived(key, options))
         return derived
 
     @lists_keywords(CallOptions, ChatCompletionsParams)

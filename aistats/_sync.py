@@ -37,11 +37,11 @@ class Client:
     """
     Talks to the gateway from synchronous code.
 
-    The same as `AsyncClient`, on an event loop in a background thread, which starts with the first
-    call. It works where an event loop runs already, as in a notebook, and from many threads at
-    once. Use it with `with`, or close it with `close()`; one that is dropped or never closed ends
-    by itself. After `os.fork()` the child's first call starts anew. A service that is asynchronous
-    itself should use `AsyncClient`.
+    The same as `AsyncClient`, on an event loop in a background thread. All clients of a process
+    share it, and it starts with the first call. It works where an event loop runs already, as in a
+    notebook, and from many threads at once. Use it with `with`, or close it with `close()`; one
+    that is dropped or never closed closes its connections by itself. After `os.fork()` the child's
+    first call starts anew. A service that is asynchronous itself should use `AsyncClient`.
 
     Args:
         api_key: The gateway's key; by default the environment's `AI_STATS_API_KEY`. Or a function,
@@ -79,7 +79,7 @@ class Client:
         max_response_bytes: int = MAX_RESPONSE_BYTES,
     ) -> None:
         # With the first client: it takes long to load, as what `Gateway` loads.
-        from ._net.loop import LoopThread
+        from ._net.loop import BackgroundCalls
 
         given, api_key = [api_key], None  # so that no traceback shows it
         key = key_source(given.pop())
@@ -94,7 +94,7 @@ class Client:
             max_response_bytes,
         )
         self._gateway = Gateway(key, settings)
-        self._loop = LoopThread(self._gateway.transport)
+        self._calls = BackgroundCalls(self._gateway.transport)
 
     def __repr__(self) -> str:
         # A traceback with locals may show a client whose making has failed.
@@ -103,7 +103,7 @@ class Client:
 
     def __reduce__(self) -> tuple[Any, ...]:
         # It pickles by its settings, the key among them, so that a pool of processes can use it.
-        own = ("_gateway", "_loop")
+        own = ("_gateway", "_calls")
         state = {name: value for name, value in vars(self).items() if name not in own}
         return _remade, (type(self), self._gateway.arguments()), state
 
@@ -146,8 +146,7 @@ class Client:
         # The key is taken out first, so that no traceback shows it.
         key = key_source(options.pop("api_key")) if "api_key" in options else None
         derived = type(self).__new__(type(self))
-        vars(derived).update(vars(self))
-        derived._gateway = self._gateway.derived(key, options)
+        vars(derived).update(vars(self), _gateway=self._gateway.derived(key, options))
         return derived
 
     @lists_keywords(CallOptions, ChatCompletionsParams)
@@ -169,7 +168,7 @@ class Client:
             APIResponseError: The answer is not what the contract says.
         """
         call = chat_call(self._gateway, request, keywords, is_stream=False)
-        return self._loop.run(call.whole)
+        return self._calls.run(call.whole)
 
     @lists_keywords(CallOptions, ChatCompletionsParams)
     def stream_text(
@@ -190,7 +189,7 @@ class Client:
             ConfigurationError: An option is wrong, or the client has been closed.
         """
         call = chat_call(self._gateway, request, keywords, is_stream=True)
-        return Stream(call.open, self._loop.run)
+        return Stream(call.open, self._calls.run)
 
     @lists_keywords(RunOptions, CallOptions, ChatCompletionsParams)
     def map(
@@ -219,15 +218,15 @@ class Client:
         from ._map.plan import Plan
         from ._map.run import Run  # loaded only where it is used
 
-        return Run(Plan.of(self._gateway, keywords, takes_async=False), rows, self._loop.run)
+        return Run(Plan.of(self._gateway, keywords, takes_async=False), rows, self._calls.run)
 
     def close(self) -> None:
         """
-        Close the client, its connections and its loop. What it is still doing ends with
+        Close the client and its connections. Its calls in other threads raise
         `ConfigurationError`.
         """
         if self._gateway.close():
-            self._loop.stop()
+            self._calls.stop()
 
     if not TYPE_CHECKING:
         __getattr__ = wrong_name(client_names(awaited=False))

@@ -59,10 +59,20 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(name)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _background_loop() -> None:
+    """
+    Start the event loop that all clients share, so that no test is the first to use it.
+    """
+    client = aistats.Client(KEY, "http://127.0.0.1:1", max_retries=0)
+    with client, pytest.raises(aistats.APIConnectionError):
+        client.generate_text(model="m", messages="Hi")
+
+
 @pytest.fixture(autouse=True)
 def _no_thread_is_left() -> Iterator[None]:
     """
-    Each thread that a client started during a test ends with it.
+    Each thread that a client started during a test ends with it, except the shared loop's.
     """
     before = set(threading.enumerate())
     yield

@@ -716,3 +716,61 @@ trio.run(main)
 """)
 
     assert program.output() == "True\n" * 3
+
+
+@pytest.mark.parametrize("before", ["", "client.generate_text(HI)"])
+def test_call_in_an_exit_handler(script: RunScript, before: str) -> None:
+    """A call of an exit handler that was registered before any call gets its answer."""
+    program = script(f"""
+import atexit
+import aistats
+HI = {{"model": "m", "messages": "Hi"}}
+client = aistats.Client()
+atexit.register(lambda: print(client.generate_text(HI).text))
+{before}
+""")
+
+    assert program.output() == "Hi\n"
+
+
+def test_close_after_nest_asyncio(script: RunScript, gateway: Gateway) -> None:
+    """`close()` ends another thread's call, also where nest_asyncio has patched asyncio."""
+    pytest.importorskip("nest_asyncio")
+    gate = Gate()
+    gateway.reply(before=gate)
+    program = script("""
+import warnings
+warnings.simplefilter("ignore")
+import nest_asyncio, threading
+nest_asyncio.apply()
+import aistats
+client = aistats.Client()
+def call():
+    try: client.generate_text(model="m", messages="Hi")
+    except aistats.ConfigurationError as error: print(error)
+thread = threading.Thread(target=call)
+thread.start()
+input()
+client.close()
+thread.join()
+""")
+    program.reach(gate.reached.is_set)
+    program.tell()
+
+    assert "closed" in program.output()
+
+
+def test_clients_under_gevent(script: RunScript) -> None:
+    """Under gevent's patches a second client works like the first."""
+    pytest.importorskip("gevent")
+    program = script("""
+import warnings
+warnings.simplefilter("ignore")
+from gevent import monkey
+monkey.patch_all()
+import aistats
+clients = [aistats.Client(), aistats.Client()]
+for client in clients: print(client.generate_text(model="m", messages="Hi").text)
+""")
+
+    assert program.output() == "Hi\nHi\n"

@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from conftest import KEY
+from conftest import KEY, Script
 from servers import (
     DONE,
     OPENING,
@@ -31,7 +31,7 @@ from servers import (
 )
 
 import aistats
-from aistats._net.loop import LoopThread
+from aistats._net.loop import BackgroundCalls
 
 HI: dict[str, Any] = {"model": "openai/gpt-5-nano", "messages": "Hi"}
 
@@ -53,23 +53,27 @@ def threads() -> list[threading.Thread]:
 
 
 def test_with(gateway: Gateway) -> None:
-    """`with` closes the client: its thread ends, its connections are closed, and it says so."""
+    """`with` closes the client: its connections are closed, and it says so."""
     with aistats.Client(KEY, gateway.url) as client:
         assert client.generate_text(HI).text == "Hi"
-        assert threads()
 
-    assert not threads()
     until(lambda: not gateway.open_connections)
     with pytest.raises(aistats.ConfigurationError, match="closed"):
         client.generate_text(HI)
 
 
-def test_no_thread_before_the_first_call(gateway: Gateway) -> None:
-    """A client that is only made starts nothing."""
-    client = aistats.Client(KEY, gateway.url)
+def test_no_thread_before_the_first_call(script: Callable[..., Script]) -> None:
+    """A client that is only made starts nothing; those that make calls share one thread."""
+    program = script("""
+import aistats, threading
+clients = [aistats.Client() for _ in range(200)]
+print(threading.active_count())
+for client in clients: client.generate_text(model="m", messages="Hi")
+print(threading.active_count())
+for client in clients: client.close()
+""")
 
-    assert not threads()
-    client.close()
+    assert program.output() == "1\n2\n"
 
 
 def test_in_a_running_loop(client: aistats.Client) -> None:
@@ -107,13 +111,13 @@ def hops(monkeypatch: pytest.MonkeyPatch) -> list[Callable[..., object]]:
     What the clients had run on the event loop, call by call.
     """
     calls: list[Callable[..., object]] = []
-    run = LoopThread.run
+    run = BackgroundCalls.run
 
-    def counting(self: LoopThread, step: Any) -> Any:
+    def counting(self: BackgroundCalls, step: Any) -> Any:
         calls.append(step)
         return run(self, step)
 
-    monkeypatch.setattr(LoopThread, "run", counting)
+    monkeypatch.setattr(BackgroundCalls, "run", counting)
     return calls
 
 
@@ -264,7 +268,7 @@ def test_close_from_another_thread(gateway: Gateway) -> None:
 
         with pytest.raises(aistats.ConfigurationError, match="closed"):
             call.result(timeout=1)
-    assert not threads()
+    until(lambda: not gateway.open_connections)
 
 
 def test_close_under_a_stream_of_another_thread(gateway: Gateway) -> None:
@@ -282,7 +286,7 @@ def test_close_under_a_stream_of_another_thread(gateway: Gateway) -> None:
 
         with pytest.raises(aistats.AIStatsError):
             read.result(timeout=1)
-    assert not threads()
+    until(lambda: not gateway.open_connections)
 
 
 def test_closed_twice(client: aistats.Client) -> None:
@@ -311,17 +315,16 @@ def test_closed_by_many_threads(gateway: Gateway) -> None:
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(close, range(8)))
 
-    assert not threads()
+    until(lambda: not gateway.open_connections)
 
 
 def test_dropped_client(gateway: Gateway) -> None:
-    """A client that nobody holds any more ends its thread and its connections."""
+    """A client that nobody holds any more closes its connections."""
     client = aistats.Client(KEY, gateway.url)
     client.generate_text(HI)
     del client
     gc.collect()
 
-    until(lambda: not threads())
     until(lambda: not gateway.open_connections)
 
 
@@ -335,7 +338,6 @@ def test_dropped_client_in_a_cycle(gateway: Gateway) -> None:
     del client
     gc.collect()
 
-    until(lambda: not threads())
     until(lambda: not gateway.open_connections)
 
 
@@ -351,7 +353,7 @@ def test_stream_keeps_its_client(gateway: Gateway) -> None:
     assert stream.final_response().text == "Once"
     del stream
     gc.collect()
-    until(lambda: not threads())
+    until(lambda: not gateway.open_connections)
 
 
 def test_interrupted_call(client: aistats.Client, gateway: Gateway) -> None:
@@ -419,7 +421,9 @@ def test_called_from_its_own_loop(gateway: Gateway) -> None:
     told: list[aistats.ConfigurationError] = []
 
     def retry_if(error: aistats.AIStatsError) -> bool:
-        with pytest.raises(aistats.ConfigurationError, match="its own event loop") as caught:
+        with pytest.raises(
+            aistats.ConfigurationError, match="event loop thread that all clients share"
+        ) as caught:
             client.generate_text(model="m", messages="Hi")
         told.append(caught.value)
         return True

@@ -122,9 +122,15 @@ class _Resolver(AbstractResolver):
         if found is None or found.done():
             found = Future()
             found.set_running_or_notify_cancel()  # whoever waits may be cancelled, the others not
-            threading.Thread(
+            thread = threading.Thread(
                 target=_look_up, args=(host, port, family, found), name="aistats-dns", daemon=True
-            ).start()
+            )
+            try:
+                thread.start()
+            except RuntimeError as error:
+                if "interpreter shutdown" not in str(error):
+                    raise
+                _look_up(host, port, family, found)  # Python starts no more threads
             _lookups[key] = found
         return await asyncio.wrap_future(found)
 

@@ -1,5 +1,8 @@
 """
-A background event loop, on which synchronous code has its calls made.
+The event loop on which all synchronous clients of a process run their calls.
+
+One daemon thread runs it. It starts with the first call, and ends with the process: calls of exit
+handlers still work.
 """
 
 from __future__ import annotations
@@ -8,127 +11,137 @@ import asyncio
 import atexit
 import concurrent.futures
 import contextlib
-import functools
-import os
 import threading
 import weakref
 from collections.abc import Callable, Coroutine
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 from .._clock import monotonic
 from .._errors import ConfigurationError, at_local_limit
 from .fork import inherit, watch_forks
 from .local_limits import check_descriptors, local_limit
 
-__all__ = ("LoopThread",)
+__all__ = ("BackgroundCalls",)
 
 T = TypeVar("T")
 
-_LONGEST_WAIT = 0.5  # seconds
+_LONGEST_WAIT: Final = 0.5  # seconds between two looks at signals
+_EXIT_WAIT: Final = 2.0  # seconds to close connections at interpreter exit
 
 
-class LoopThread:
+class Closable(Protocol):
     """
-    An event loop in a thread of its own, started at first use.
+    A transport with connections on the loop.
+    """
 
-    It ends when it is stopped, dropped, or the interpreter ends, whichever comes first.
+    async def aclose(self) -> None:
+        """
+        Close the connections of the running loop.
+        """
+        ...
+
+
+class BackgroundCalls:
+    """
+    The calls of one client on the background loop.
 
     Args:
-        transport: What has connections on the loop. It is kept until the loop has ended: were it
-            collected together with the client, the loop could not close its pool any more.
+        transport: The client's transport, which is closed with it.
     """
 
-    def __init__(self, transport: object) -> None:
+    def __init__(self, transport: Closable) -> None:
         self._transport = transport
-        self._is_stopped = False
-        self._be_new()
+        self._is_closed = False
+        self._tasks: set[asyncio.Task[Any]] = set()
         watch_forks(self)
 
     def begin_anew(self) -> None:
         """
-        In a forked child, which has not the thread: one of its own is started at first use.
+        Forget the parent's calls in a forked child.
         """
-        inherit(self._loop, self._stop)
-        self._be_new()
-
-    def _be_new(self) -> None:
-        # Reentrant, since a signal's handler may close the client in the middle of a call.
-        self._lock = threading.RLock()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._stop: Callable[[], object] | None = None
-        self._ident: int | None = None  # of the thread
+        inherit(self._tasks)
+        self._tasks = set()
 
     def run(self, step: Callable[[], Coroutine[Any, Any, T]], /) -> T:
         """
-        Run *step* on the loop, and wait for its result. An interruption of the wait cancels it.
+        Run *step* on the loop and return its result. An interruption of the wait cancels it.
 
         Raises:
-            ConfigurationError: The loop has been stopped, or this is its own thread.
-        APIConnectionError: A limit of this process, such as that of open files, keeps it from
-            starting.
+            ConfigurationError: The client has been closed, this is the loop's own thread, or the
+                interpreter is shutting down and starts no more threads.
+            APIConnectionError: A limit of this process, such as open files, prevents the start of
+                the loop.
         """
-        if threading.get_ident() == self._ident:
+        if self._is_closed:
+            raise _closed()
+        if threading.get_ident() == _background.ident:
             raise ConfigurationError(
-                "This client was called from its own event loop, which would wait for itself: that "
-                "is where `retry_if` and what handles the log of the client's calls run. Use "
-                "another client there."
+                "A Client was called from the event loop thread that all clients share. The call "
+                "would wait for itself. `retry_if`, session factories and log handlers run in "
+                "that thread; call the client from another thread there."
             )
-        hop = _Hop(step)
-        try:
-            # Under the lock, so that what is started is on the loop before a stop is.
-            with self._lock:
-                loop = self._started()
-                try:
-                    loop.call_soon_threadsafe(hop.start)
-                except RuntimeError:  # the interpreter ends, and has stopped the loop
-                    raise _closed() from None
-            # A Ctrl-C that came while this thread waited for its turn, just before the lock, would
-            # be seen only after it.
-            while not hop.done.acquire(timeout=_LONGEST_WAIT):
-                pass
-        except BaseException:
-            # Interrupted, perhaps before the wait began.
-            if self._loop is not None:
-                with contextlib.suppress(RuntimeError):  # the loop has gone
-                    self._loop.call_soon_threadsafe(hop.cancel)
-            raise
-        return hop.result()
+        loop = _background.started()
+        if not _background.is_exiting:
+            _living.add(self)
+        elif self._transport not in _kept:
+            _kept.append(self._transport)  # collected, it would warn of open connections
+        hop = _Hop(step, self._tasks)
+        loop.call_soon_threadsafe(hop.start)
+        if self._is_closed:  # by another thread, perhaps before the call was on the loop
+            loop.call_soon_threadsafe(hop.cancel)
+        return _wait(loop, hop)
 
     def stop(self) -> None:
         """
-        End the loop and its thread, and what runs on it. A second time does nothing.
+        Close the connections and cancel the calls. A second time does nothing.
         """
-        with self._lock:
-            self._is_stopped = True
-            self._ident = None  # another thread may get it
-            stop, self._stop = self._stop, None
-        if stop is not None:
-            stop()
+        if self._is_closed:
+            return
+        self._is_closed = True
+        loop = _background.loop
+        if loop is None:
+            return
+        if threading.get_ident() == _background.ident:
+            hop = _Hop(self._end, _ending)
+            loop.call_soon(hop.start)
+        else:
+            hop = _Hop(self._end, _ending)
+            loop.call_soon_threadsafe(hop.start)
+            _wait(loop, hop)
 
-    def _started(self) -> asyncio.AbstractEventLoop:
-        if self._is_stopped:
-            raise _closed()
-        if self._loop is None:
-            started = _start_loop()
-            self._ident = started[0].ident
-            self._loop = started[1]
-            self._stop = weakref.finalize(self, _stop_loop, *started, os.getpid(), self._transport)
-            _watch_exit()
-        return self._loop
+    async def _end(self) -> None:
+        await self._transport.aclose()  # deadlines end what is in flight
+        own = asyncio.current_task()
+        left = [task for task in self._tasks if task is not own]
+        for task in left:
+            task.cancel()
+        if left:
+            await asyncio.wait(left)
+            await self._transport.aclose()  # a call may have opened the pool again
+
+    async def end_at_exit(self) -> None:
+        """
+        Cancel the calls, which only daemon threads wait for, and close the connections.
+        """
+        for task in self._tasks:
+            task.cancel()
+        await self._transport.aclose()
 
 
 class _Hop(Generic[T]):
     """
-    One coroutine's way over to the loop, and the way of its result back.
+    One coroutine's way to the loop, and the way back of its result.
 
-    Costs half of what a task of anyio's portal does: no future that two threads can wait for, no
-    cancel scope.
+    It costs half as much as a future of `asyncio.run_coroutine_threadsafe`.
     """
 
-    __slots__ = ("_step", "_task", "done")
+    __slots__ = ("_step", "_task", "_tasks", "done")
 
-    def __init__(self, step: Callable[[], Coroutine[Any, Any, T]]) -> None:
+    def __init__(
+        self, step: Callable[[], Coroutine[Any, Any, T]], tasks: set[asyncio.Task[Any]]
+    ) -> None:
         self._step = step
+        self._tasks = tasks
         self._task: asyncio.Task[T] | None = None
         self.done = threading.Lock()
         """Can be acquired when there is a result."""
@@ -136,65 +149,129 @@ class _Hop(Generic[T]):
 
     def start(self) -> None:
         """
-        Start it; on the loop.
+        Start the coroutine. Runs on the loop.
         """
         self._task = asyncio.get_running_loop().create_task(self._step())
+        self._tasks.add(self._task)
         self._task.add_done_callback(self._end)
 
     def _end(self, task: asyncio.Task[T]) -> None:
+        self._tasks.discard(task)
         if not task.cancelled():
-            task.exception()  # looked at, so that asyncio does not complain that nobody did
+            task.exception()  # marks it as retrieved, so that asyncio doesn't log it
         self.done.release()
 
     def cancel(self) -> None:
         """
-        Nobody waits any more; on the loop.
+        Cancel the coroutine. Runs on the loop.
         """
         if self._task is not None:
             self._task.cancel()
 
     def result(self) -> T:
         """
-        What came of it, once it is done.
+        Return the result of the coroutine, once it is done.
 
         Raises:
-            ConfigurationError: The loop has ended.
+            ConfigurationError: The client has been closed meanwhile.
         """
         assert self._task is not None
-        task, self._task = self._task, None  # no cycle by way of an error's traceback
+        task, self._task = self._task, None  # no cycle through the traceback of an error
         if not task.cancelled():
             return task.result()
-        if _exiting.is_set():
-            raise SystemExit  # in a daemon thread: it ends without a word
+        if _background.is_exiting:
+            raise SystemExit  # ends a daemon thread silently
         raise _closed()
 
 
-_exiting = threading.Event()
+def _wait(loop: asyncio.AbstractEventLoop, hop: _Hop[T]) -> T:
+    try:
+        # A Ctrl-C that arrives just before the lock is waited for is only seen after a wait.
+        while not hop.done.acquire(timeout=_LONGEST_WAIT):
+            pass
+    except BaseException:
+        loop.call_soon_threadsafe(hop.cancel)
+        raise
+    return hop.result()
 
 
-@functools.cache
-def _watch_exit() -> None:
-    # Registered after weakref.finalize's own function, and so called before it, which stops the
-    # loops.
-    atexit.register(_exiting.set)
+class _Background:
+    """
+    The process's event loop and its thread.
+    """
+
+    def __init__(self) -> None:
+        self._be_new()
+        self.is_exiting = False
+        watch_forks(self)
+
+    def _be_new(self) -> None:
+        # Reentrant: a signal handler may make a call while the loop starts.
+        self._lock = threading.RLock()
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self.ident: int | None = None
+        """Of the thread."""
+
+    def begin_anew(self) -> None:
+        """
+        Start another loop at the first call of a forked child, which lacks the thread.
+        """
+        inherit(self.loop)
+        self._be_new()
+
+    def started(self) -> asyncio.AbstractEventLoop:
+        """
+        Return the loop; start it at first use.
+        """
+        if (loop := self.loop) is not None:
+            return loop
+        with self._lock:
+            if self.loop is None:
+                self.ident, self.loop = _start_loop()
+                atexit.unregister(_close_living)  # a forked child has its parent's
+                atexit.register(_close_living)
+            return self.loop
+
+
+_background: Final = _Background()
+_living: weakref.WeakSet[BackgroundCalls] = weakref.WeakSet()
+_ending: Final[set[asyncio.Task[Any]]] = set()
+_kept: Final[list[object]] = []
+
+
+def _close_living() -> None:
+    _background.is_exiting = True
+    loop, living = _background.loop, list(_living)
+    if loop is None:
+        return
+
+    async def close() -> None:
+        for calls in living:
+            await calls.end_at_exit()
+
+    hop = _Hop(close, _ending)
+    loop.call_soon_threadsafe(hop.start)
+    hop.done.acquire(timeout=_EXIT_WAIT)
 
 
 def _closed() -> ConfigurationError:
     return ConfigurationError("The client has been closed; make a new one.")
 
 
-_Started = tuple[asyncio.AbstractEventLoop, asyncio.Event]
-
-
-def _start_loop() -> tuple[threading.Thread, asyncio.AbstractEventLoop, asyncio.Event]:
-    # A wait for a future can be interrupted.
-    started: concurrent.futures.Future[_Started] = concurrent.futures.Future()
+def _start_loop() -> tuple[int, asyncio.AbstractEventLoop]:
+    started: concurrent.futures.Future[tuple[int, asyncio.AbstractEventLoop]]
+    started = concurrent.futures.Future()  # a wait for a future can be interrupted
     thread = threading.Thread(target=_run_loop, args=(started,), name="aistats", daemon=True)
     try:
         check_descriptors()
         thread.start()
-        return thread, *started.result()
+        return started.result()
     except (OSError, RuntimeError) as error:
+        if "interpreter shutdown" in str(error):
+            raise ConfigurationError(
+                "The first call of a Client came while the interpreter shuts down, when Python "
+                "starts no more threads. Make a call earlier, or use AsyncClient here."
+            ) from None
         if (limit := local_limit(error)) is None:
             raise
         raise at_local_limit("The client's event loop can't start", limit) from None
@@ -203,42 +280,30 @@ def _start_loop() -> tuple[threading.Thread, asyncio.AbstractEventLoop, asyncio.
         raise
 
 
-def _run_loop(started: concurrent.futures.Future[_Started]) -> None:
-    async def until_stopped() -> None:
-        loop, stopped = asyncio.get_running_loop(), asyncio.Event()
-        with contextlib.suppress(AttributeError):  # uvloop has a clock of its own
-            loop.time = monotonic  # type: ignore[method-assign]
-        started.set_result((loop, stopped))
-        await stopped.wait()
-
+def _run_loop(started: concurrent.futures.Future[tuple[int, asyncio.AbstractEventLoop]]) -> None:
+    # Not by `asyncio.run`, which nest_asyncio and others replace.
     try:
-        asyncio.run(until_stopped())  # cancels what is left, and closes the transport's pool
+        loop = asyncio.new_event_loop()
     except BaseException as error:
+        started.set_exception(error)
+        return
+    with contextlib.suppress(AttributeError):  # uvloop has a clock of its own
+        loop.time = monotonic  # type: ignore[method-assign]
+    loop.call_soon(started.set_result, (threading.get_ident(), loop))
+    try:
+        loop.run_forever()
+    except RuntimeError as error:  # another loop runs in this thread
         if started.done():
             raise
         started.set_exception(error)
+    finally:
+        loop.close()
 
 
-def _abandon(started: concurrent.futures.Future[_Started]) -> None:
-    # The caller was interrupted before the loop was there.
-    if started.exception() is None:
-        loop, stopped = started.result()
-        loop.call_soon_threadsafe(stopped.set)
-
-
-def _stop_loop(
-    thread: threading.Thread,
-    loop: asyncio.AbstractEventLoop,
-    stopped: asyncio.Event,
-    pid: int,
-    transport: object,
+def _abandon(
+    started: concurrent.futures.Future[tuple[int, asyncio.AbstractEventLoop]],
 ) -> None:
-    if pid != os.getpid():
-        inherit(loop, transport)
-        return
-    with contextlib.suppress(RuntimeError):  # it has ended already
-        loop.call_soon_threadsafe(stopped.set)
-    # The collector runs on any thread, the loop's own too, where to wait for its end would be to
-    # wait for ever.
-    if thread is not threading.current_thread():
-        thread.join()
+    # The caller was interrupted before the loop ran.
+    if started.exception() is None:
+        _, loop = started.result()
+        loop.call_soon_threadsafe(loop.stop)

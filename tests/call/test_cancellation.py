@@ -717,13 +717,13 @@ except aistats.APITimeoutError: pass
 def test_ctrl_c_while_the_loop_starts(script: Callable[..., Script]) -> None:
     """Ctrl-C in the very first call, while the client's event loop starts, interrupts it, too."""
     slow = """
-import asyncio.events, sys
-new_event_loop = asyncio.events.new_event_loop
+import asyncio, sys
+new_event_loop = asyncio.new_event_loop
 def slowly():
     print("starting", flush=True)
     sys.stdin.readline()
     return new_event_loop()
-asyncio.events.new_event_loop = slowly
+asyncio.new_event_loop = slowly
 """
     program = script(INTERRUPTED % (slow, "client.generate_text(HI)", GO_ON))
     assert [next_line(program) for _ in range(2)] == ["ready\n", "starting\n"]
