@@ -39,10 +39,7 @@ RANKS = (
 PLACES = [place for rank in RANKS for place in rank]
 
 # What does not hold yet. Nothing is ever added here.
-PENDING: dict[str, set[str]] = {
-    "_map.engine": {"length", "Engine"},
-    "_map.run": {"length"},
-}
+PENDING: dict[str, set[str]] = {}
 
 # Protocol code: it gets bytes, clocks and settings as arguments.
 PURE = ("_exchange", "_views", "_errors", "_options", "_request", "_wire")

@@ -4,19 +4,20 @@ The outcome of one row: its answer or its error, and what is known of the call.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import attrs
 
+from .._clock import monotonic
 from .._errors import AIStatsError
 from .._exchange import Attempt, Timing
 from .._request.request import ChatCompletionsRequest
 from .._show.cards import LISTED_ROWS, Rows
 from .._views.completion import ChatCompletionsResponse
+from .source import Item
 
-__all__ = ("COLUMNS", "Outcome", "as_shown")
-
+__all__ = ("COLUMNS", "Outcome", "as_shown", "outcomes_of")
 
 COLUMNS: Final = (
     *("index", "key", "text", "error", "cached", "model", "finish_reason"),
@@ -105,6 +106,40 @@ class Outcome:
             "seconds": self.timing.total,
             "request_id": told.request_id if isinstance(told, _OURS) else None,
         }
+
+
+def outcomes_of(
+    item: Item,
+    response: ChatCompletionsResponse | None,
+    error: Exception | None,
+    *,
+    cached: bool,
+) -> Iterator[tuple[Item, Outcome]]:
+    """
+    Yield *item* and each row that follows it, with its outcome.
+    """
+    attempts, timing = item.earlier, Timing()
+    source = response or error
+    if isinstance(source, _OURS):
+        attempts, timing = item.earlier + source.attempts, source.timing
+    if item.earlier or item.throttle is not None:
+        timing = attrs.evolve(timing, total=monotonic() - item.begun)
+    for each in (item, *item.followers):
+        is_cached = cached or (each is not item and error is None)
+        yield (
+            each,
+            Outcome(
+                each.index,
+                each.key,
+                each.row,
+                each.request,
+                response,
+                error,
+                attempts,
+                timing,
+                is_cached,
+            ),
+        )
 
 
 def as_shown(outcomes: Sequence[Outcome]) -> Rows:

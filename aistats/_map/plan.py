@@ -161,7 +161,7 @@ class Plan:
             request = self._request_of(item.row, asked, whole)
             item.request = build_request(request, {}, stream=False)
             item.body = item.request.body(stream=False, extra_body=self.extra_body)
-            item.hashed = request_hash(item.body)
+            item.request_hash = request_hash(item.body)
         if item.key is None:
             item.key = self._key_of(item, own_key)
 
@@ -201,10 +201,10 @@ class Plan:
             own_key.encode()  # what can't be written is a fault of this row
             return own_key
         if self.dedup or self.checkpoint is None:
-            return item.hashed
-        self.counts[item.hashed] += 1
-        count = self.counts[item.hashed]
-        return item.hashed if count == 1 else f"{item.hashed}#{count}"
+            return item.request_hash
+        self.counts[item.request_hash] += 1
+        count = self.counts[item.request_hash]
+        return item.request_hash if count == 1 else f"{item.request_hash}#{count}"
 
     def passes(self, error: AIStatsError) -> bool:
         """
@@ -264,7 +264,7 @@ class _Prompts:
             return False
         item.request = checked_request(text.join(self.shared))
         item.body = text.join(self.sent)
-        item.hashed = hash_of(text.join(self.hashed))
+        item.request_hash = hash_of(text.join(self.hashed))
         return True
 
 

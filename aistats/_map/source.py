@@ -37,7 +37,7 @@ class Item:
     index: int
     row: Any
     key: str | None = None
-    hashed: str = ""
+    request_hash: str = ""
     request: ChatCompletionsRequest | None = None
     body: bytes = b""
     error: Exception | None = None

@@ -73,6 +73,14 @@ class Statistics:
             self._priced += 1
         return tokens
 
+    def count(self, error: Exception | None, *, cached: bool) -> None:
+        """
+        Count an outcome.
+        """
+        self.done += 1
+        self.cached += cached
+        self.failed += error is not None
+
     def price(self) -> Decimal | None:
         """
         The cost, as far as it is known; `None` where answers came and none of them had a price.

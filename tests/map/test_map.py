@@ -74,7 +74,7 @@ def submitted(run: Any) -> int:
     """
     How many rows of *run* have been taken by its engine.
     """
-    return run._engine._submitted if run._engine is not None else 0
+    return run._engine.outbox.submitted if run._engine is not None else 0
 
 
 def prompts_at(gateway: Gateway) -> list[str]:
@@ -501,9 +501,15 @@ async def test_order(caller: Caller, gateway: Gateway):
     run = caller.client.map(["first", *"abcdef"], model=MODEL, concurrency=2)
     outcomes = iterate(run)
     got = [await anext(outcomes)]
+
+    async def take_the_rest() -> None:
+        got.extend([outcome async for outcome in outcomes])
+
+    # A run of `Client` pulls rows only while somebody waits for outcomes.
+    rest = asyncio.ensure_future(take_the_rest())
     await auntil(lambda: run.progress.done > 1)
     gate.open()
-    got += [outcome async for outcome in outcomes]
+    await rest
 
     assert [outcome.index for outcome in got] == list(range(7))
     assert "slow" in (got[1].text, got[2].text)
@@ -827,7 +833,7 @@ async def test_budget_that_ends_while_one_waits(
         await task
 
     assert run.stopped == "budget: 21 of 10 tokens are used up"
-    assert (len(run.outcomes), len(run._engine.unstarted)) == (2, 1)
+    assert (len(run.outcomes), len(run._engine.outbox.unstarted)) == (2, 1)
 
 
 async def test_closed_while_all_wait(
@@ -905,7 +911,7 @@ async def test_stopped_while_one_waits_that_was_turned_away(
 
     assert (len(gateway.requests), run.progress.done) == (3, 2)
     assert run.stopped == "stop_after: 1 failures"
-    assert [len(run.errors), len(run._engine.unstarted)] == [1, 2]
+    assert [len(run.errors), len(run._engine.outbox.unstarted)] == [1, 2]
 
 
 async def test_throttles_of_a_provider(caller: Caller, gateway: Gateway):
@@ -1886,7 +1892,7 @@ async def test_stopped_and_cancelled_at_once(gateway: Gateway):
             await task
 
         assert [outcome.index for outcome in run.outcomes] == [0]
-        assert sorted(item.index for item in run._engine.unstarted) == [1, 2]
+        assert sorted(item.index for item in run._engine.outbox.unstarted) == [1, 2]
 
 
 async def test_a_loop_that_is_left(caller: Caller, gateway: Gateway, tmp_path: Path):

@@ -24,7 +24,7 @@ from servers import Gateway
 
 import aistats
 from aistats import APIConnectionError, RetryPolicy, Timeout
-from aistats._map import engine as _engine
+from aistats._map import in_flight
 from aistats._net import connector as _connector
 from aistats._net.failures import translated
 from aistats._net.local_limits import local_limit
@@ -207,7 +207,7 @@ async def test_a_limit_that_stays(
     """
     A run whose first request meets a limit that stays ends with it, and no row is lost.
     """
-    monkeypatch.setattr(_engine, "_LONGEST_START", 0.1)
+    monkeypatch.setattr(in_flight, "_LONGEST_START", 0.1)
     at_limit = machine(0, errno.EADDRNOTAVAIL)
     caller = connect(base_url=gateway.url)
     run = caller.client.map(["a", "b", "c"], model="m")
@@ -270,9 +270,6 @@ with Client() as first, Client(base_url=NAMED) as named:
         os.close(each)  # enough for a loop, and no more
     del taken[-3:]
     call(first)
-    for each in taken[-3:]:
-        os.close(each)
-    del taken[-3:]
     call(named)  # the system's look-up says that there is no such host
     for each in taken:
         os.close(each)

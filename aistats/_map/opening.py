@@ -1,0 +1,76 @@
+"""
+The start of a run: its checkpoint is read, and its budget of time begins.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+
+import anyio.to_thread
+
+from .._errors import ConfigurationError, at_local_limit
+from .._net.local_limits import local_limit
+from .checkpoint import Checkpoint
+from .engine import Engine
+
+__all__ = ("open_engine",)
+
+
+async def open_engine(engine: Engine) -> None:
+    """
+    Make *engine* ready for rows. A thread reads the checkpoint's file.
+
+    Raises:
+        ConfigurationError: The checkpoint can't be used.
+    """
+    if engine.plan.concurrency == "auto":
+        engine.plan.gateway.limits.find()
+    if (seconds := engine.plan.budget.seconds) is not None:
+        reason = f"budget: {seconds} seconds are over"
+        engine.beside.at_end(engine.loop.call_later(float(seconds), engine.stop, reason).cancel)
+    try:
+        if engine.plan.checkpoint is not None:
+            await _open_checkpoint(engine, engine.plan.checkpoint)
+    except Exception as error:
+        engine.abort(error)
+        raise
+    except BaseException:
+        engine.abort()
+        raise
+    engine.beside.run(_watch(engine))
+
+
+async def _open_checkpoint(engine: Engine, path: str | os.PathLike[str]) -> None:
+    # If this is cancelled, the caller may open the file next. So the thread is waited for.
+    reading = asyncio.ensure_future(anyio.to_thread.run_sync(_open_file, engine, path))
+    try:
+        await asyncio.shield(reading)
+    except asyncio.CancelledError:
+        engine.abort()
+        await asyncio.gather(reading, return_exceptions=True)
+        raise
+    except RuntimeError as error:
+        if (limit := local_limit(error)) is None:
+            raise
+        raise at_local_limit("The checkpoint can't be read", limit) from None
+
+
+def _open_file(engine: Engine, path: str | os.PathLike[str]) -> None:
+    engine.known.checkpoint = Checkpoint(
+        path, finds_own=engine.plan.dedup, is_wanted=lambda: not engine.is_over
+    )
+    if engine.is_over:
+        engine.known.close()
+
+
+async def _watch(engine: Engine) -> None:
+    # While all requests wait for their turn, only this task notices that the client was closed or
+    # that the loop ends.
+    try:
+        await engine.plan.gateway.transport.wait(engine.ended.wait)
+    except ConfigurationError as error:
+        engine.break_off(str(error), error)
+    except BaseException:
+        engine.abort()
+        raise

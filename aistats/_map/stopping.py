@@ -1,0 +1,103 @@
+"""
+When a run stops: the budget, `stop_after`, `on_error`, and errors that every row would get.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Final
+
+from .._errors import (
+    AIStatsError,
+    APIConnectionError,
+    APIResponseError,
+    ConfigurationError,
+    RequestValidationError,
+)
+from .plan import Plan
+from .statistics import Statistics
+
+__all__ = ("StopRules",)
+
+_ENOUGH_FOR_A_SHARE: Final = 20
+_REFUSED: Final = frozenset({400, 401, 402, 403, 404})
+_REFUSED_FOR_ALL: Final = frozenset({401, 402, 407})  # the key, the credit, a proxy's password
+
+
+class StopRules:
+    """
+    Decides whether a run stops. Each method returns the reason in words, or `None` to go on.
+
+    Args:
+        plan: The arguments of `map`.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self.raises = plan.on_error == "raise"
+        """Whether the run ends with the first error, and raises it."""
+
+    def before_request(self, used: Statistics) -> str | None:
+        """
+        Return whether the budget is used up.
+        """
+        budget = self._plan.budget
+        if budget.usd is not None and used.cost >= Decimal(str(budget.usd)):
+            return f"budget: {used.cost} of {budget.usd} USD are used up"
+        if budget.tokens is not None and used.tokens >= budget.tokens:
+            return f"budget: {used.tokens} of {budget.tokens} tokens are used up"
+        return None
+
+    def after_row(self, error: Exception, *, is_first: bool) -> str | None:
+        """
+        Return whether *error*, because of which a row makes no request, would come for all rows.
+        """
+        if isinstance(error, ConfigurationError):
+            return str(error)
+        if is_first and _lacks_model(error):
+            return f"the first row makes no request: {error}"
+        return None
+
+    def after_failure(self, error: Exception, *, is_first: bool) -> str | None:
+        """
+        Return whether *error*, with which a request failed, would come for all rows.
+
+        Args:
+            error: What the request ended with.
+            is_first: Whether the gateway has not answered any request of the run yet.
+        """
+        if isinstance(error, ConfigurationError):
+            return str(error)
+        if not isinstance(error, AIStatsError) or isinstance(error, RequestValidationError):
+            return None
+        passes = self._plan.passes(error)
+        outcome = error.attempts[-1].outcome if error.attempts else None
+        is_elsewhere = isinstance(error, APIResponseError) or outcome == "unsent"
+        is_refused = error.status in _REFUSED and not passes
+        if is_first and (is_refused or is_elsewhere):
+            return f"the first request failed, and no more were sent: {error}"
+        is_of_all = error.status in _REFUSED_FOR_ALL and not passes
+        is_permanent = isinstance(error, APIConnectionError) and error.is_permanent
+        return str(error) if is_of_all or is_permanent or self._plan.is_used_up(error) else None
+
+    def after_outcome(self, done: Statistics) -> str | None:
+        """
+        Return whether too many rows have failed, the last one among them.
+        """
+        if self.raises:
+            return "an error was to be raised"
+        limit = self._plan.stop_after
+        if limit is None:
+            return None
+        if limit >= 1:
+            return f"stop_after: {done.failed} failures" if done.failed >= limit else None
+        if done.done >= _ENOUGH_FOR_A_SHARE and done.failed >= limit * done.done:
+            return f"stop_after: {done.failed} failures in {done.done}"
+        return None
+
+
+def _lacks_model(error: Exception) -> bool:
+    # If the first row has no model, mostly no row has one.
+    return isinstance(error, RequestValidationError) and any(
+        fault.path == "model" for fault in error.faults
+    )
