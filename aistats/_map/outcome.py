@@ -5,7 +5,7 @@ The outcome of one row: its answer or its error, and what is known of the call.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import attrs
 
@@ -29,12 +29,17 @@ _OURS = ChatCompletionsResponse | AIStatsError
 
 
 @attrs.frozen
-class Outcome:
+class _Outcome:
     """
     What became of one row: a response or an error, never both.
+
+    To a type checker an outcome is one of two types: in the first, `response` and `text` are there,
+    in the second, `error` is. `if outcome.error is None:` tells them apart for every checker,
+    `if outcome.ok:` for mypy.
     """
 
     __module__ = "aistats"
+    __qualname__ = "Outcome"
 
     index: int
     """The row's place in the input, from 0."""
@@ -108,6 +113,32 @@ class Outcome:
         }
 
 
+if TYPE_CHECKING:
+
+    class _Answered(_Outcome):
+        response: ChatCompletionsResponse
+        error: None
+
+        @property
+        def ok(self) -> Literal[True]: ...
+        @property
+        def text(self) -> str: ...
+
+    class _Failed(_Outcome):
+        response: None
+        error: Exception
+
+        @property
+        def ok(self) -> Literal[False]: ...
+        @property
+        def text(self) -> None: ...
+
+    Outcome = _Answered | _Failed
+else:
+    Outcome = _Outcome
+    Outcome.__name__ = "Outcome"
+
+
 def outcomes_of(
     item: Item,
     response: ChatCompletionsResponse | None,
@@ -126,20 +157,18 @@ def outcomes_of(
         timing = attrs.evolve(timing, total=monotonic() - item.begun)
     for each in (item, *item.followers):
         is_cached = cached or (each is not item and error is None)
-        yield (
-            each,
-            Outcome(
-                each.index,
-                each.key,
-                each.row,
-                each.request,
-                response,
-                error,
-                attempts,
-                timing,
-                is_cached,
-            ),
+        outcome: Any = _Outcome(
+            each.index,
+            each.key,
+            each.row,
+            each.request,
+            response,
+            error,
+            attempts,
+            timing,
+            is_cached,
         )
+        yield each, outcome
 
 
 def as_shown(outcomes: Sequence[Outcome]) -> Rows:

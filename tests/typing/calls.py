@@ -237,6 +237,23 @@ def statuses(error: aistats.APIStatusError) -> int:
     return error.status + 1
 
 
+def outcomes(run: aistats.Run) -> str:
+    """
+    An outcome has a text or an error. Pyright takes the truth of an attribute for no sign of which.
+    """
+    found = ""
+    for outcome in run:
+        if outcome.error is None:
+            found += outcome.text + (outcome.response.id or "")
+        else:
+            raise outcome.error
+        if outcome.ok is True:
+            found += outcome.text
+        if outcome.ok:
+            found += outcome.text  # pyright: ignore[reportOperatorIssue]
+    return found
+
+
 async def the_same_mistakes_asynchronously(client: AsyncClient) -> None:
     """
     `AsyncClient` catches the same.
