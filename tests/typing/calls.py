@@ -247,8 +247,10 @@ def outcomes(run: aistats.Run) -> str:
             found += outcome.text + (outcome.response.id or "")
         else:
             raise outcome.error
+    for outcome in run:
         if outcome.ok is True:
             found += outcome.text
+    for outcome in run:
         if outcome.ok:
             found += outcome.text  # pyright: ignore[reportOperatorIssue]
     return found
