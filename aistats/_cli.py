@@ -7,6 +7,9 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
+import select
+import stat
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +25,7 @@ from aistats import (
     __version__,
     local,
 )
+from aistats._call.credentials import KEY_VARIABLES
 
 __all__ = ("main",)
 
@@ -34,8 +38,26 @@ _INTERRUPTED = 130  # what a shell reports for a program that SIGINT ended
 _NO_READER = 141  # and for SIGPIPE
 
 _NO_KEY = """\
-there is no API key: set AI_STATS_API_KEY to yours, and the gateway answers;
+there is no API key: set AI_STATS_API_KEY (or PHASEO_API_KEY) to yours, and the gateway answers;
 or add --local, and a small model on this machine answers without one (98 MB, fetched once)."""
+
+_PATIENCE = 2.0  # seconds until the command says that it waits for standard input
+
+# The library's messages name its arguments. The command has variables in their place.
+_IN_COMMAND_WORDS = (
+    (
+        r"\| What had arrived is in the error's `partial`; ask again",
+        "| What arrived is above; ask again",
+    ),
+    (r"Give the call more with timeout=Timeout\(\w+=\.\.\.\), or check", "Ask again, or check"),
+    (r" in the environment, or (pass )?api_key=", " in the environment"),
+    (
+        r"The gateway's address is the second argument: write base_url=",
+        "Put it into AI_STATS_BASE_URL",
+    ),
+    (r"\bbase_url\b", "AI_STATS_BASE_URL"),
+    (r" ?Raise max_response_bytes, if that is right\.", ""),
+)
 
 # What an answer that ends so lacks. Other reasons are the provider's own words for a normal end.
 _SHORTCOMINGS = {
@@ -66,7 +88,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ConfigurationError, RequestValidationError) as error:
         return _report(str(error), error, _MISUSED)
     except AIStatsError as error:
-        where = f" (request {error.request_id})" if error.request_id else ""
+        tries = len(error.attempts)
+        facts = [
+            f"tried {tries} times" if tries > 1 else "",
+            f"request {error.request_id}" if error.request_id else "",
+        ]
+        where = f" ({', '.join(filter(None, facts))})" if any(facts) else ""
         return _report(_in_a_line(f"{error}{where}"), error, _FAILED)
     except _OutputError as error:
         _silence(sys.stdout)
@@ -95,14 +122,17 @@ def _run(arguments: Sequence[str] | None) -> int:
     # A character that the terminal can't show is no reason to lose the answer.
     if reconfigure := getattr(sys.stdout, "reconfigure", None):
         reconfigure(errors="replace")
+    parser = _parser()
     try:
-        options = _parser().parse_args(arguments)
+        options = parser.parse_args(arguments)
+        if options.prompt is None and (sys.stdin is None or sys.stdin.isatty()):
+            parser.error("give a prompt, as an argument or on standard input")
     except SystemExit:
         _write("")  # the help, which is flushed here and not by the interpreter at its end
         raise
     if options.model == "":
         return _report("--model is empty", None, _MISUSED)
-    if not options.local and not os.environ.get("AI_STATS_API_KEY"):
+    if not options.local and not any(map(os.environ.get, KEY_VARIABLES)):
         return _report(_NO_KEY, None, _MISUSED)
     return _answer(options)
 
@@ -111,13 +141,20 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="aistats",
         description="Ask a model of the AI Stats Gateway, or one on this machine.",
-        epilog="The key is read from AI_STATS_API_KEY, the base URL from AI_STATS_BASE_URL.",
+        epilog="The key is read from AI_STATS_API_KEY (or PHASEO_API_KEY), the base URL from "
+        "AI_STATS_BASE_URL.",
     )
-    parser.add_argument("prompt", help="what to ask; - reads it from standard input")
     parser.add_argument(
-        "--model", help=f"the model's id (default: {_GATEWAY_MODEL}); with --local a GGUF file"
+        "prompt",
+        nargs="?",
+        help="what to ask; piped standard input is appended to it, or is the prompt",
     )
-    parser.add_argument("--system", help="the system message")
+    parser.add_argument(
+        "-m",
+        "--model",
+        help=f"the model's id (default: {_GATEWAY_MODEL}); with --local a GGUF file",
+    )
+    parser.add_argument("-s", "--system", help="the system message")
     parser.add_argument(
         "--local",
         action="store_true",
@@ -137,7 +174,7 @@ def _answer(options: argparse.Namespace) -> int:
     """
     Print the whole answer and return the exit status.
     """
-    prompt = _read_prompt() if options.prompt == "-" else options.prompt
+    prompt = _prompt(options.prompt)
     if not prompt.strip():
         raise ConfigurationError("the prompt is empty")
     params: ChatCompletionsParams = {"model": options.model or _GATEWAY_MODEL, "messages": prompt}
@@ -155,9 +192,34 @@ def _answer(options: argparse.Namespace) -> int:
         return _judge(_print_answer(client, params, options))
 
 
-def _read_prompt() -> str:
-    if sys.stdin is None:
-        raise ConfigurationError("standard input is closed: give the prompt as an argument")
+def _prompt(given: str | None) -> str:
+    """
+    Return the prompt: the argument, then standard input if that is a file or a pipe.
+    """
+    if given in (None, "-"):
+        if sys.stdin is None:
+            raise ConfigurationError("standard input is closed: give the prompt as an argument")
+        return _read_input()
+    piped = _read_input() if _is_piped() else ""
+    return f"{given}\n\n{piped}" if piped.strip() else str(given)
+
+
+def _is_piped() -> bool:
+    # Not a terminal, and no other device: `</dev/null` and services have no input.
+    try:
+        kind = os.fstat(sys.stdin.fileno()).st_mode
+    except (AttributeError, OSError, ValueError):  # closed, or replaced by what is no file
+        return False
+    return stat.S_ISREG(kind) or stat.S_ISFIFO(kind) or stat.S_ISSOCK(kind)
+
+
+def _read_input() -> str:
+    try:
+        if os.name == "posix" and not select.select([sys.stdin], [], [], _PATIENCE)[0]:
+            # A parent may have left a pipe open that nothing is ever written to.
+            _report("reading standard input; give </dev/null if there is none", None, _DONE)
+    except (OSError, ValueError):  # it is no file that can be waited for
+        pass
     try:
         return sys.stdin.buffer.read().decode("utf-8-sig")  # an editor may write a byte order mark
     except UnicodeDecodeError:
@@ -175,7 +237,7 @@ def _print_answer(
         if options.json:
             _write(json.dumps(response.to_dict()) + "\n")
         elif response.text:
-            _write(_shown(response.text) + "\n")
+            _write(_shown(response.text) + ("" if response.text.endswith("\n") else "\n"))
         return response
     with client.stream_text(params) as stream:
         if options.json:
@@ -233,6 +295,8 @@ def _write(text: str) -> None:
 
 
 def _report(message: str, error: AIStatsError | None, status: int) -> int:
+    for library, command in _IN_COMMAND_WORDS:
+        message = re.sub(library, command, message)
     notes: list[str] = getattr(error, "__notes__", [])
     lines = "\n".join([f"aistats: {message}", *notes])
     try:

@@ -44,8 +44,9 @@ class Client:
     first call starts anew. A service that is asynchronous itself should use `AsyncClient`.
 
     Args:
-        api_key: The gateway's key; by default the environment's `AI_STATS_API_KEY`. Or a function,
-            plain or asynchronous, that returns the key: it is asked before each attempt.
+        api_key: The gateway's key; by default the environment's `AI_STATS_API_KEY`, else its
+            `PHASEO_API_KEY`. Or a function, plain or asynchronous, that returns the key: it is
+            asked before each attempt.
         base_url: Where the gateway is; by default the environment's `AI_STATS_BASE_URL`, else
             `https://api.phaseo.app/v1`.
         timeout: The limits of a call: a `Timeout`, a number of seconds for the whole of it, or

@@ -35,6 +35,18 @@ from aistats._cli import main
 KEY = "aistats_v1_k_t3stkey_s3cret-that-must-not-show"
 
 
+class Keyboard(io.StringIO):
+    """
+    Standard input that is a terminal.
+    """
+
+    def isatty(self) -> bool:
+        """
+        It is one.
+        """
+        return True
+
+
 @pytest.fixture(autouse=True)
 def _environment(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
     """
@@ -42,6 +54,8 @@ def _environment(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
     """
     monkeypatch.setenv("AI_STATS_API_KEY", KEY)
     monkeypatch.setenv("AI_STATS_BASE_URL", gateway.url)
+    # A terminal, from which nothing is read.
+    monkeypatch.setattr("sys.stdin", Keyboard())
     # It would hide a missing flush.
     monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
 
@@ -133,6 +147,125 @@ def test_standard_input(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> No
     assert main(["-"]) == 0
 
     assert gateway.request.json["messages"][0]["content"] == "Grüße\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "content"),
+    [
+        (["summarize this"], "summarize this\n\nA long text.\n"),
+        ([], "A long text.\n"),
+        (["-"], "A long text.\n"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["pipe", "file"])
+def test_piped_input(
+    arguments: list[str], content: str, kind: str, gateway: Gateway, tmp_path: Path
+) -> None:
+    """
+    `cat file | aistats "..."` appends the file to the prompt; without a prompt it is the prompt.
+    """
+    path = tmp_path / "text"
+    path.write_text("A long text.\n", encoding="utf-8")
+    command = [sys.executable, "-m", "aistats", *arguments]
+    if kind == "pipe":
+        done = subprocess.run(command, input=path.read_bytes(), capture_output=True, check=False)
+    else:
+        with path.open("rb") as file:
+            done = subprocess.run(command, stdin=file, capture_output=True, check=False)
+
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert gateway.request.json["messages"][0]["content"] == content
+
+
+@pytest.mark.parametrize("empty", [b"", b" \n"])
+def test_no_input_beside_a_prompt(empty: bytes, gateway: Gateway) -> None:
+    """
+    Without input, as from `</dev/null`, the prompt is sent as it is.
+    """
+    command = [sys.executable, "-m", "aistats", "Say hi"]
+    done = subprocess.run(command, input=empty, capture_output=True, check=False)
+    nothing = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+
+    assert (done.returncode, nothing.returncode) == (0, 0)
+    assert [seen.json["messages"][0]["content"] for seen in gateway.requests] == ["Say hi"] * 2
+
+
+def test_a_pipe_without_input(gateway: Gateway) -> None:
+    """
+    The command says that it waits for a pipe to which nothing is written.
+    """
+    command = [sys.executable, "-m", "aistats", "Say hi"]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stderr is not None
+        assert b"reading standard input" in process.stderr.readline()
+        out, _ = process.communicate()
+
+    assert (process.returncode, out) == (0, b"Say hi\n")
+
+
+def test_short_options(gateway: Gateway) -> None:
+    """
+    `-m` and `-s` stand for `--model` and `--system`.
+    """
+    assert main(["-m", "some/model", "-s", "Be brief.", "Say hi"]) == 0
+
+    assert gateway.request.json["model"] == "some/model"
+    assert gateway.request.json["messages"][0]["content"] == "Be brief."
+
+
+def test_one_line_break_without_streaming(
+    gateway: Gateway, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """
+    `--no-stream` ends with one line break, as streaming does.
+    """
+    gateway.reply(completion("Hi\n"))
+
+    assert main(["--no-stream", "Say hi"]) == 0
+
+    assert capsys.readouterr().out == "Hi\n"
+
+
+def test_another_key(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    The variable of the gateway's own SDKs is read where ours is not set.
+    """
+    monkeypatch.delenv("AI_STATS_API_KEY")
+    monkeypatch.setenv("PHASEO_API_KEY", "key-of-another-sdk")
+
+    assert main(["Say hi"]) == 0
+
+    assert gateway.request.headers["Authorization"] == "Bearer key-of-another-sdk"
+
+
+def test_errors_speak_of_the_command(
+    gateway: Gateway, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    A message names variables in place of arguments, and says how often the call was tried.
+    """
+    gateway.stream(OPENING, delta("Once "), RESET)
+    assert main(["Say hi"]) == 1
+    cut = capsys.readouterr().err
+    gateway.reply(error_body("unauthorised"), 401)
+    assert main(["Say hi"]) == 1
+    refused = capsys.readouterr().err
+    gateway.reply("<html>", headers={"Content-Type": "text/html"})
+    assert main(["Say hi"]) == 1
+    page = capsys.readouterr().err
+    for _ in range(3):
+        gateway.reply(error_body(), 502, {"Retry-After": "0"})
+    assert main(["Say hi"]) == 1
+    failed = capsys.readouterr().err
+
+    assert "What arrived is above; ask again" in cut
+    assert "Check the key: AI_STATS_API_KEY in the environment." in refused
+    assert "Check that AI_STATS_BASE_URL leads to the gateway's API." in page
+    assert "tried 3 times" in failed
+    for text in (cut, refused, page, failed):
+        assert not any(word in text for word in ("partial", "api_key", "base_url", "Timeout("))
 
 
 def test_undecodable_input(

@@ -14,10 +14,13 @@ from typing import Any
 
 from .._errors import ConfigurationError
 
-__all__ = ("ApiKey", "KeyFunction", "KeySource", "key_source")
+__all__ = ("KEY_VARIABLES", "ApiKey", "KeyFunction", "KeySource", "key_source")
 
 KeySource = str | Callable[[], str] | Callable[[], Awaitable[str]] | None
 """What a client takes as `api_key=`."""
+
+KEY_VARIABLES = ("AI_STATS_API_KEY", "PHASEO_API_KEY")
+"""Environment variables that may have the key. The first that is set counts."""
 
 _SHORTEST_KEY = 8  # characters; local servers take placeholders such as "none" or "x"
 _ALLOWED = r"[!-~]+"
@@ -28,7 +31,8 @@ class ApiKey:
     An API key, which no repr shows.
 
     Args:
-        key: The key; by default the value of `AI_STATS_API_KEY` in the environment.
+        key: The key; by default the value of `AI_STATS_API_KEY` in the environment, else that of
+            `PHASEO_API_KEY`, which the gateway's own SDKs read.
 
     Raises:
         ConfigurationError: There is no key, or it can't be a header's value.
@@ -41,8 +45,9 @@ class ApiKey:
 
     def __init__(self, key: Any = None) -> None:
         kind = None if key is None or isinstance(key, str) else type(key).__name__
-        source = "" if key is not None else " of AI_STATS_API_KEY in the environment"
-        given = key if key is not None else os.environ.get("AI_STATS_API_KEY", "")
+        variable = next((name for name in KEY_VARIABLES if os.environ.get(name)), "")
+        source = "" if key is not None else f" of {variable} in the environment"
+        given = key if key is not None else os.environ.get(variable, "")
         self.authorization = f"Bearer {given}"
         key = given = None  # so that no traceback shows it
         if kind is not None:
@@ -51,7 +56,8 @@ class ApiKey:
             )
         if not self.key:
             raise ConfigurationError(
-                "There is no API key. Set AI_STATS_API_KEY in the environment, or pass api_key=."
+                f"There is no API key. Set {' or '.join(KEY_VARIABLES)} in the environment, or "
+                "pass api_key=."
             )
         if re.match("https?://", self.key):
             raise ConfigurationError(
