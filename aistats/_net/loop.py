@@ -1,16 +1,16 @@
 """
-The event loop on which all synchronous clients of a process run their calls.
+The event loop that runs the calls of all synchronous clients.
 
-One daemon thread runs it. It starts with the first call, and ends with the process: calls of exit
-handlers still work.
+A process has one such loop, in a daemon thread. The first call starts it, and nothing stops it:
+calls work in exit handlers and in threads that outlive the main thread. The operating system closes
+the connections that are left when the process ends.
 """
 
 from __future__ import annotations
 
 import asyncio
-import atexit
-import concurrent.futures
 import contextlib
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Coroutine
@@ -25,8 +25,7 @@ __all__ = ("BackgroundCalls",)
 
 T = TypeVar("T")
 
-_LONGEST_WAIT: Final = 0.5  # seconds between two looks at signals
-_EXIT_WAIT: Final = 2.0  # seconds to close connections at interpreter exit
+_LONGEST_WAIT: Final = 0.5  # seconds between two checks for signals
 
 
 class Closable(Protocol):
@@ -46,7 +45,7 @@ class BackgroundCalls:
     The calls of one client on the background loop.
 
     Args:
-        transport: The client's transport, which is closed with it.
+        transport: The client's transport. `stop` closes it.
     """
 
     def __init__(self, transport: Closable) -> None:
@@ -54,6 +53,8 @@ class BackgroundCalls:
         self._is_closed = False
         self._tasks: set[asyncio.Task[Any]] = set()
         watch_forks(self)
+        _transports.add(transport)
+        weakref.finalize(self, _transports.discard, transport).atexit = False
 
     def begin_anew(self) -> None:
         """
@@ -68,7 +69,7 @@ class BackgroundCalls:
 
         Raises:
             ConfigurationError: The client has been closed, this is the loop's own thread, or the
-                interpreter is shutting down and starts no more threads.
+                interpreter is shutting down.
             APIConnectionError: A limit of this process, such as open files, prevents the start of
                 the loop.
         """
@@ -80,16 +81,15 @@ class BackgroundCalls:
                 "would wait for itself. `retry_if`, session factories and log handlers run in "
                 "that thread; call the client from another thread there."
             )
-        loop = _background.started()
-        if not _background.is_exiting:
-            _living.add(self)
-        elif self._transport not in _kept:
-            _kept.append(self._transport)  # collected, it would warn of open connections
-        hop = _Hop(step, self._tasks)
-        loop.call_soon_threadsafe(hop.start)
-        if self._is_closed:  # by another thread, perhaps before the call was on the loop
-            loop.call_soon_threadsafe(hop.cancel)
-        return _wait(loop, hop)
+        if sys.is_finalizing():  # in a `__del__`, say; the loop's thread has ended
+            raise ConfigurationError("A Client can't be called after Python's exit handlers ran.")
+        loop = _background.loop or _background.start()
+        return _Job(step, self._tasks).run(loop, self._start)
+
+    def _start(self, job: _Job[Any]) -> None:
+        task = job.start()
+        if self._is_closed:  # before the call reached the loop
+            task.cancel()
 
     def stop(self) -> None:
         """
@@ -99,43 +99,40 @@ class BackgroundCalls:
             return
         self._is_closed = True
         loop = _background.loop
-        if loop is None:
+        if loop is None or sys.is_finalizing():
             return
+        job: _Job[None] = _Job(self._end, _closing)
         if threading.get_ident() == _background.ident:
-            hop = _Hop(self._end, _ending)
-            loop.call_soon(hop.start)
+            loop.call_soon(job.start)
         else:
-            hop = _Hop(self._end, _ending)
-            loop.call_soon_threadsafe(hop.start)
-            _wait(loop, hop)
+            job.run(loop, _Job[None].start)
 
     async def _end(self) -> None:
-        await self._transport.aclose()  # deadlines end what is in flight
-        own = asyncio.current_task()
-        left = [task for task in self._tasks if task is not own]
+        await self._transport.aclose()  # ends most calls with an error that says where
+        left = list(self._tasks)
         for task in left:
             task.cancel()
         if left:
             await asyncio.wait(left)
             await self._transport.aclose()  # a call may have opened the pool again
 
-    async def end_at_exit(self) -> None:
-        """
-        Cancel the calls, which only daemon threads wait for, and close the connections.
-        """
-        for task in self._tasks:
-            task.cancel()
-        await self._transport.aclose()
+
+# Clients' transports, until the client is dropped. The frame of the loop's thread keeps this
+# module's globals alive to the very end, so no transport is collected while the interpreter shuts
+# down: aiohttp would warn of open connections.
+_transports: Final[set[Closable]] = set()
+
+_closing: Final[set[asyncio.Task[Any]]] = set()
 
 
-class _Hop(Generic[T]):
+class _Job(Generic[T]):
     """
-    One coroutine's way to the loop, and the way back of its result.
+    Runs one coroutine on the loop and returns its result to the caller's thread.
 
-    It costs half as much as a future of `asyncio.run_coroutine_threadsafe`.
+    This takes half the time of `asyncio.run_coroutine_threadsafe`.
     """
 
-    __slots__ = ("_step", "_task", "_tasks", "done")
+    __slots__ = ("_done", "_step", "_task", "_tasks")
 
     def __init__(
         self, step: Callable[[], Coroutine[Any, Any, T]], tasks: set[asyncio.Task[Any]]
@@ -143,167 +140,151 @@ class _Hop(Generic[T]):
         self._step = step
         self._tasks = tasks
         self._task: asyncio.Task[T] | None = None
-        self.done = threading.Lock()
-        """Can be acquired when there is a result."""
-        self.done.acquire()
+        self._done = _locked()  # until there is a result
 
-    def start(self) -> None:
+    def run(self, loop: asyncio.AbstractEventLoop, start: Callable[[_Job[T]], object]) -> T:
+        """
+        Call *start* on the loop, wait for the result and return it. Runs in the caller's thread.
+
+        Raises:
+            ConfigurationError: The client was closed meanwhile.
+        """
+        try:
+            loop.call_soon_threadsafe(start, self)
+            _wait(self._done)
+        except BaseException:
+            loop.call_soon_threadsafe(self._cancel)
+            raise
+        assert self._task is not None
+        task, self._task = self._task, None  # no cycle through the traceback of an error
+        if task.cancelled():
+            raise _closed()
+        return task.result()
+
+    def start(self) -> asyncio.Task[T]:
         """
         Start the coroutine. Runs on the loop.
         """
-        self._task = asyncio.get_running_loop().create_task(self._step())
-        self._tasks.add(self._task)
-        self._task.add_done_callback(self._end)
+        self._task = task = asyncio.get_running_loop().create_task(self._step())
+        self._tasks.add(task)
+        task.add_done_callback(self._end)
+        return task
 
     def _end(self, task: asyncio.Task[T]) -> None:
         self._tasks.discard(task)
         if not task.cancelled():
             task.exception()  # marks it as retrieved, so that asyncio doesn't log it
-        self.done.release()
+        self._done.release()
 
-    def cancel(self) -> None:
-        """
-        Cancel the coroutine. Runs on the loop.
-        """
+    def _cancel(self) -> None:
         if self._task is not None:
             self._task.cancel()
-
-    def result(self) -> T:
-        """
-        Return the result of the coroutine, once it is done.
-
-        Raises:
-            ConfigurationError: The client has been closed meanwhile.
-        """
-        assert self._task is not None
-        task, self._task = self._task, None  # no cycle through the traceback of an error
-        if not task.cancelled():
-            return task.result()
-        if _background.is_exiting:
-            raise SystemExit  # ends a daemon thread silently
-        raise _closed()
-
-
-def _wait(loop: asyncio.AbstractEventLoop, hop: _Hop[T]) -> T:
-    try:
-        # A Ctrl-C that arrives just before the lock is waited for is only seen after a wait.
-        while not hop.done.acquire(timeout=_LONGEST_WAIT):
-            pass
-    except BaseException:
-        loop.call_soon_threadsafe(hop.cancel)
-        raise
-    return hop.result()
 
 
 class _Background:
     """
-    The process's event loop and its thread.
+    The process's background loop and its thread.
     """
 
     def __init__(self) -> None:
-        self._be_new()
-        self.is_exiting = False
+        self._reset()
         watch_forks(self)
 
-    def _be_new(self) -> None:
-        # Reentrant: a signal handler may make a call while the loop starts.
-        self._lock = threading.RLock()
+    def _reset(self) -> None:
+        # Held by threads that are to run the loop, never by a caller: a signal handler that makes
+        # a call can't find it locked by the code it interrupted.
+        self._lock = threading.Lock()
         self.loop: asyncio.AbstractEventLoop | None = None
         self.ident: int | None = None
-        """Of the thread."""
+        """Identifier of the loop's thread."""
 
     def begin_anew(self) -> None:
         """
-        Start another loop at the first call of a forked child, which lacks the thread.
+        Reset after fork: the child starts its own loop with its first call.
         """
         inherit(self.loop)
-        self._be_new()
+        self._reset()
 
-    def started(self) -> asyncio.AbstractEventLoop:
+    def start(self) -> asyncio.AbstractEventLoop:
         """
-        Return the loop; start it at first use.
+        Start the loop, unless another thread is just starting it, and return it.
+
+        Raises:
+            ConfigurationError: The interpreter is shutting down and starts no more threads, or an
+                event loop runs in the same thread (gevent, eventlet).
+            APIConnectionError: A limit of this process was reached.
         """
-        if (loop := self.loop) is not None:
-            return loop
-        with self._lock:
-            if self.loop is None:
-                self.ident, self.loop = _start_loop()
-                atexit.unregister(_close_living)  # a forked child has its parent's
-                atexit.register(_close_living)
+        errors: list[BaseException] = []
+        done = _locked()
+        thread = threading.Thread(
+            target=self._run, args=(done, errors), name="aistats", daemon=True
+        )
+        try:
+            check_descriptors()
+            thread.start()
+            _wait(done)
+            if errors:
+                raise errors.pop()
+            assert self.loop is not None
             return self.loop
+        except (OSError, RuntimeError) as error:
+            if "interpreter shutdown" in str(error):
+                raise ConfigurationError(
+                    "A Client's first call came while the interpreter shuts down, when this Python "
+                    "starts no more threads. Make a call before the main program ends, or use "
+                    "AsyncClient here."
+                ) from None
+            if (limit := local_limit(error)) is None:
+                raise
+            raise at_local_limit("The client's event loop can't start", limit) from None
+
+    def _run(self, done: threading.Lock, errors: list[BaseException]) -> None:
+        try:
+            with self._lock:
+                if self.loop is None:
+                    self.loop, self.ident = _new_loop(), threading.get_ident()
+            loop = self.loop
+        except BaseException as error:
+            errors.append(error)
+            return
+        finally:
+            done.release()
+        while self.ident == threading.get_ident():
+            # Not by `asyncio.run`, which nest_asyncio and others replace. A hook that raises one of
+            # these ends `run_forever`. Its caller gets the exception; other calls go on.
+            with contextlib.suppress(KeyboardInterrupt, SystemExit):
+                loop.run_forever()
 
 
 _background: Final = _Background()
-_living: weakref.WeakSet[BackgroundCalls] = weakref.WeakSet()
-_ending: Final[set[asyncio.Task[Any]]] = set()
-_kept: Final[list[object]] = []
 
 
-def _close_living() -> None:
-    _background.is_exiting = True
-    loop, living = _background.loop, list(_living)
-    if loop is None:
-        return
+def _new_loop() -> asyncio.AbstractEventLoop:
+    with contextlib.suppress(RuntimeError):
+        asyncio.get_running_loop()
+        raise ConfigurationError(
+            "A Client can't start its event loop: threads are patched by gevent or eventlet, and "
+            "another event loop runs. Use AsyncClient on that loop."
+        )
+    loop = asyncio.new_event_loop()
+    with contextlib.suppress(AttributeError):  # uvloop has its own clock
+        loop.time = monotonic  # type: ignore[method-assign]
+    return loop
 
-    async def close() -> None:
-        for calls in living:
-            await calls.end_at_exit()
 
-    hop = _Hop(close, _ending)
-    loop.call_soon_threadsafe(hop.start)
-    hop.done.acquire(timeout=_EXIT_WAIT)
+def _locked() -> threading.Lock:
+    # Only a plain lock can be released while a signal handler has interrupted the wait for it.
+    # Events and futures take a lock of their own for both.
+    lock = threading.Lock()
+    lock.acquire()
+    return lock
+
+
+def _wait(lock: threading.Lock) -> None:
+    # A Ctrl-C just before the wait begins is only noticed after it.
+    while not lock.acquire(timeout=_LONGEST_WAIT):
+        pass
 
 
 def _closed() -> ConfigurationError:
     return ConfigurationError("The client has been closed; make a new one.")
-
-
-def _start_loop() -> tuple[int, asyncio.AbstractEventLoop]:
-    started: concurrent.futures.Future[tuple[int, asyncio.AbstractEventLoop]]
-    started = concurrent.futures.Future()  # a wait for a future can be interrupted
-    thread = threading.Thread(target=_run_loop, args=(started,), name="aistats", daemon=True)
-    try:
-        check_descriptors()
-        thread.start()
-        return started.result()
-    except (OSError, RuntimeError) as error:
-        if "interpreter shutdown" in str(error):
-            raise ConfigurationError(
-                "The first call of a Client came while the interpreter shuts down, when Python "
-                "starts no more threads. Make a call earlier, or use AsyncClient here."
-            ) from None
-        if (limit := local_limit(error)) is None:
-            raise
-        raise at_local_limit("The client's event loop can't start", limit) from None
-    except BaseException:
-        started.add_done_callback(_abandon)
-        raise
-
-
-def _run_loop(started: concurrent.futures.Future[tuple[int, asyncio.AbstractEventLoop]]) -> None:
-    # Not by `asyncio.run`, which nest_asyncio and others replace.
-    try:
-        loop = asyncio.new_event_loop()
-    except BaseException as error:
-        started.set_exception(error)
-        return
-    with contextlib.suppress(AttributeError):  # uvloop has a clock of its own
-        loop.time = monotonic  # type: ignore[method-assign]
-    loop.call_soon(started.set_result, (threading.get_ident(), loop))
-    try:
-        loop.run_forever()
-    except RuntimeError as error:  # another loop runs in this thread
-        if started.done():
-            raise
-        started.set_exception(error)
-    finally:
-        loop.close()
-
-
-def _abandon(
-    started: concurrent.futures.Future[tuple[int, asyncio.AbstractEventLoop]],
-) -> None:
-    # The caller was interrupted before the loop ran.
-    if started.exception() is None:
-        _, loop = started.result()
-        loop.call_soon_threadsafe(loop.stop)
