@@ -69,6 +69,51 @@ def test_client_at_exit(script: RunScript, when: str, use: str) -> None:
         assert "refused: A Client's first call came while" in first.output()
 
 
+@pytest.mark.parametrize("when", ["at_exit", "late"])
+def test_async_client_at_exit(script: RunScript, when: str) -> None:
+    """`AsyncClient` looks up a host, asks for a key and reads a checkpoint, all while it ends."""
+    program = script(f"""{BEGINNING}
+import tempfile
+url = os.environ["AI_STATS_BASE_URL"].replace("127.0.0.1", "localhost")
+async def use():
+    async with aistats.AsyncClient(lambda: "k" * 20, url) as client:
+        print((await client.generate_text(HI)).text)
+        with tempfile.TemporaryDirectory() as folder:
+            run = client.map(["once"], model="m", checkpoint=folder + "/checkpoint")
+            return [outcome.text async for outcome in run]
+{when}(lambda: asyncio.run(use()))
+""")
+
+    assert program.output() == "Hi\n['once']\n"
+
+
+@pytest.mark.parametrize("when", ["at_exit", "late"])
+def test_key_function_at_exit(script: RunScript, when: str) -> None:
+    """A `Client` asks a function for its key while the process ends."""
+    program = script(f"""{BEGINNING}
+client = aistats.Client(lambda: "k" * 20)
+{when}(call, client)
+aistats.Client().generate_text(HI)
+""")
+
+    assert program.output() == "Hi\n"
+
+
+def test_key_function_that_hangs(script: RunScript) -> None:
+    """A program ends although the key function of a daemon thread's call hangs."""
+    program = script(f"""{BEGINNING}
+asked = threading.Event()
+def hang():
+    asked.set()
+    threading.Event().wait()
+client = aistats.Client(hang)
+threading.Thread(target=call, args=(client,), daemon=True).start()
+asked.wait()
+""")
+
+    assert program.output() == ""
+
+
 FINALIZERS = """
 import sys
 class Service:

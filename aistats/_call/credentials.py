@@ -5,7 +5,6 @@ the header that is sent.
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import os
 import re
@@ -13,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from .._errors import ConfigurationError
+from .._net.threads import run_in_thread
 
 __all__ = ("KEY_VARIABLES", "ApiKey", "KeyFunction", "KeySource", "key_source")
 
@@ -130,11 +130,12 @@ class KeyFunction:
 
         Raises:
             ConfigurationError: It returned no key.
+            APIConnectionError: A limit of this process or machine prevents the start of a thread.
         """
         if inspect.iscoroutinefunction(self.source):
             given = [await self.source()]
         else:
-            given = [await asyncio.to_thread(self.source)]
+            given = [await run_in_thread(self.source, "The API key function can't run")]
             if inspect.isawaitable(given[0]):  # of an object with an asynchronous `__call__`
                 given = [await given[0]]
         if not isinstance(given[0], str):

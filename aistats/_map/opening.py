@@ -5,12 +5,11 @@ The start of a run: its checkpoint is read, and its budget of time begins.
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 
-import anyio.to_thread
-
-from .._errors import ConfigurationError, at_local_limit
-from .._net.local_limits import local_limit
+from .._errors import ConfigurationError
+from .._net.threads import run_in_thread
 from .checkpoint import Checkpoint
 from .engine import Engine
 
@@ -43,17 +42,15 @@ async def open_engine(engine: Engine) -> None:
 
 async def _open_checkpoint(engine: Engine, path: str | os.PathLike[str]) -> None:
     # If this is cancelled, the caller may open the file next. So the thread is waited for.
-    reading = asyncio.ensure_future(anyio.to_thread.run_sync(_open_file, engine, path))
+    reading = asyncio.ensure_future(
+        run_in_thread(functools.partial(_open_file, engine, path), "The checkpoint can't be read")
+    )
     try:
         await asyncio.shield(reading)
     except asyncio.CancelledError:
         engine.abort()
         await asyncio.gather(reading, return_exceptions=True)
         raise
-    except RuntimeError as error:
-        if (limit := local_limit(error)) is None:
-            raise
-        raise at_local_limit("The checkpoint can't be read", limit) from None
 
 
 def _open_file(engine: Engine, path: str | os.PathLike[str]) -> None:

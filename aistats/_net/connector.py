@@ -1,17 +1,19 @@
 """
-Connections as aiohttp makes them, with what it lacks: hosts are looked up within the limit for
-connecting, TCP is kept alive, times are noted, and no answer is taken for another request's.
+aiohttp's connector, with four additions.
+
+The limit for connecting includes the host look-up. Connections use TCP keep-alive. The times of
+each attempt are recorded. A response is never taken for the response to another request.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import importlib
 import math
 import os
 import socket
 import ssl
-import threading
 import types
 import weakref
 from concurrent.futures import Future
@@ -26,27 +28,28 @@ from aiohttp.helpers import ceil_timeout
 from .._clock import monotonic
 from .._exchange import Trace
 from .local_limits import open_file_limit_reached
+from .threads import start_in_thread
 
 __all__ = ("SENDING", "Connector")
 
 SENDING: ContextVar[Trace] = ContextVar("sending")
-"""The attempt that this task is sending."""
+"""The attempt that the current task is sending."""
 
 _NO_LIMITS = aiohttp.ClientTimeout(total=None)
 
-# The first call would import it, and a fork in the middle of an import leaves the child with one
-# that never ends.
+# Import this now, not with the first call. After a fork in the middle of an import, the child waits
+# for the import forever.
 importlib.import_module("encodings.idna")
 
-# asyncio reads into blocks of 256 KiB. glibc would ask the system for each and give it back, 15 µs
-# for each answer, until it has seen a longer block come back.
+# asyncio reads into blocks of 256 KiB. Until a longer block has been freed once, glibc gets each one
+# from the system and gives it back, which costs 15 µs for each response.
 bytes(512 * 1024)
 
 
 class Connector(aiohttp.TCPConnector):
     """
-    Notes when a request waits and connects, and never gives out a kept connection on which
-    something came that nobody had asked for: it would be taken for the answer to the next request.
+    Records when a request waits and connects. Drops an idle connection on which unexpected data
+    arrived, since the data would be taken for the response to the next request.
     """
 
     def __init__(self, max_connections: int, ssl_context: ssl.SSLContext | None) -> None:
@@ -59,7 +62,7 @@ class Connector(aiohttp.TCPConnector):
         )
         signals = aiohttp.TraceConfig()
         signals.freeze()
-        no_session: Any = None  # only a signal's receivers would see it
+        no_session: Any = None  # only receivers of signals would use it
         self._notes: list[aiohttp.tracing.Trace] = [
             _Notes(no_session, signals, types.SimpleNamespace())
         ]
@@ -68,13 +71,13 @@ class Connector(aiohttp.TCPConnector):
         self, req: aiohttp.ClientRequest, traces: list[Any], timeout: aiohttp.ClientTimeout
     ) -> Connection:
         """
-        A connection that is free and clean.
+        Return a free connection without unexpected data.
         """
         while True:
-            # A trace of the session would see the whole request, and cost it a tenth.
+            # A trace of the session covers the whole request and makes it a tenth slower.
             connection = await super().connect(req, self._notes, timeout)
             if connection.protocol is None or not connection.protocol.should_close:
-                # From here on it may have gone out, whatever happens.
+                # From here on, the request may reach the server, even if an error follows.
                 SENDING.get().is_sent = True
                 return connection
             connection.close()
@@ -99,60 +102,48 @@ class Connector(aiohttp.TCPConnector):
     async def _create_connection(
         self, req: aiohttp.ClientRequest, traces: list[Any], timeout: aiohttp.ClientTimeout
     ) -> Any:
-        # aiohttp has a limit for each address, and none for a look-up and for a proxy's answer. Two
-        # that end at once would be one to Python before 3.11: the inner one.
+        # aiohttp limits connecting to each address, but not the look-up and the proxy's response.
         async with ceil_timeout(timeout.sock_connect, math.inf):
             return await super()._create_connection(req, traces, _NO_LIMITS)
 
 
 class _Resolver(AbstractResolver):
     """
-    Looks up hosts in threads of its own: one of the loop's executor, where a look-up hangs, would
-    hold up the end of the loop, and the interpreter's.
+    Looks up hosts in daemon threads. A look-up that hangs in the loop's executor would delay the
+    end of the loop and of the process.
     """
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
         """
-        The addresses of *host*.
+        Return the addresses of *host*.
         """
         key = (os.getpid(), host, port, family)
         found: Future[list[ResolveResult]] | None = _lookups.get(key)
         if found is None or found.done():
-            found = Future()
-            found.set_running_or_notify_cancel()  # whoever waits may be cancelled, the others not
-            thread = threading.Thread(
-                target=_look_up, args=(host, port, family, found), name="aistats-dns", daemon=True
-            )
-            try:
-                thread.start()
-            except RuntimeError as error:
-                if "interpreter shutdown" not in str(error):
-                    raise
-                _look_up(host, port, family, found)  # Python starts no more threads
+            look_up = functools.partial(_look_up, host, port, family)
+            found = start_in_thread(look_up, "aistats-dns")
             _lookups[key] = found
         return await asyncio.wrap_future(found)
 
     async def close(self) -> None:
         """
-        Nothing is held that would have to be closed.
+        Do nothing: there is nothing to close.
         """
 
 
-# Those that are going on, whoever asked, so that a host whose look-ups hang has one thread, not one
-# for each client and each call. A forked child has its parent's, but not their threads.
+# Look-ups in progress, shared by all clients: a host whose look-up hangs blocks one thread, not one
+# for each call. The key has the process id, since a forked child lacks the parent's threads.
 _lookups: weakref.WeakValueDictionary[object, Future[list[ResolveResult]]] = (
     weakref.WeakValueDictionary()
 )
 
 
-def _look_up(
-    host: str, port: int, family: socket.AddressFamily, found: Future[list[ResolveResult]]
-) -> None:
+def _look_up(host: str, port: int, family: socket.AddressFamily) -> list[ResolveResult]:
     try:
         addresses = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM)
-        result = [
+        return [
             ResolveResult(
                 hostname=host,
                 # It keeps the zone of a link-local address.
@@ -164,16 +155,12 @@ def _look_up(
             )
             for kind, _, protocol, _, address in addresses
         ]
-    except Exception as error:
-        failure = open_file_limit_reached() or error
-        found.set_exception(failure.with_traceback(None))  # a cycle through its traceback
-    else:
-        found.set_result(result)
+    except OSError as error:
+        raise (open_file_limit_reached() or error) from None
 
 
 def _kept_alive_socket(address: tuple[Any, ...]) -> socket.socket:
-    # TCP keep-alive, so that a connection that a NAT has forgotten is noticed after a minute and a
-    # half, not never.
+    # TCP keep-alive detects a connection that a NAT has forgotten after a minute and a half.
     family, kind, protocol = address[:3]
     made = socket.socket(family=family, type=kind, proto=protocol)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -185,36 +172,36 @@ def _kept_alive_socket(address: tuple[Any, ...]) -> socket.socket:
 
 class _Notes(aiohttp.tracing.Trace):
     """
-    Notes the times of the attempt that is being sent; what else aiohttp tells is not listened to.
+    Records the times of the attempt that is being sent.
 
-    It is aiohttp's own object for that, since its signals cost three times as much.
+    This replaces aiohttp's object that sends signals, which cost three times as much.
     """
 
     async def send_connection_queued_start(self) -> None:
         """
-        It waits for a free connection.
+        Record the start of the wait for a free connection.
         """
         SENDING.get().queue_start = monotonic()
 
     async def send_connection_queued_end(self) -> None:
         """
-        It has one.
+        Record the end of the wait.
         """
         SENDING.get().queue_end = monotonic()
 
     async def send_connection_create_start(self) -> None:
         """
-        It connects.
+        Record the start of connecting.
         """
         SENDING.get().connect_start = monotonic()
 
     async def send_connection_create_end(self) -> None:
         """
-        It is connected.
+        Record that the connection is made.
         """
         SENDING.get().connect_end = monotonic()
 
     async def send_connection_reuseconn(self) -> None:
         """
-        It goes out on a connection that had been kept.
+        Record nothing: an idle connection is reused.
         """
