@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import http.client
+import json
 import runpy
 import threading
 from collections.abc import Iterator
@@ -122,13 +123,44 @@ def test_a_failed_call_sets_the_status(service: int, gateway: Gateway, status: i
         assert b'"error"' in response.read()
 
 
+def test_a_response_is_returned(gateway: Gateway):
+    """
+    FastAPI serializes a response as it is, or as a dict, and Flask its dict.
+    """
+    app, other = fastapi.FastAPI(), flask.Flask(__name__)
+    with aistats.Client(KEY, gateway.url) as client:
+
+        @app.get("/plain")
+        def plain():  # type: ignore[no-untyped-def]  # FastAPI would take a return type for a model
+            return client.generate_text(model="m/m", messages="Hi")
+
+        @app.get("/dict")
+        def as_dict() -> dict[str, Any]:
+            return client.generate_text(model="m/m", messages="Hi").to_dict()
+
+        @other.get("/flask")
+        def of_flask() -> Any:
+            return flask.jsonify(client.generate_text(model="m/m", messages="Hi").to_dict())
+
+        with served_by_uvicorn(app) as port:
+            with closing(get(port, "/plain")) as response:
+                answers = [json.loads(response.read())]
+            with closing(get(port, "/dict")) as response:
+                answers.append(json.loads(response.read()))
+        with served_by_werkzeug(other) as port, closing(get(port, "/flask")) as response:
+            answers.append(json.loads(response.read()))
+
+    assert answers[0]["choices"][0]["message"]["content"] == "Hi"
+    assert answers[1:] == answers[:1] * 2
+
+
 def test_a_visitor_leaves(service: int, gateway: Gateway):
     """
     When the visitor leaves, the gateway sees its connection closed: at once with FastAPI, and with
     Flask when the next text can't be written.
     """
     gate = Gate()
-    gateway.stream(OPENING, delta("one"), gate, *FLOOD)
+    gateway.stream(OPENING, delta("one"), gate, *FLOOD, Gate())
 
     with closing(get(service)) as response:
         assert response.read1() == b"one"

@@ -57,7 +57,9 @@ class AsyncStream(AnyStream):
         return self
 
     async def __anext__(self) -> ChatCompletionChunk:
-        chunk = self._next_plain() or await self._next(StreamDecoder.next_chunk)
+        chunk = self._next_plain()
+        if chunk is None:
+            chunk = await self._next(StreamDecoder.next_chunk)
         if chunk is None:
             raise StopAsyncIteration
         return chunk
@@ -115,7 +117,7 @@ class AsyncStream(AnyStream):
         """
         Read the rest, and return everything as one response: text, tool calls, reasoning, usage.
         """
-        while await self._next(StreamDecoder.next_chunk) is not None:
+        async for _ in self:
             pass
         return self._whole()
 
@@ -196,7 +198,8 @@ class Stream(AnyStream):
                 chunk = self._next_plain()
             finally:
                 self._reader.release()
-        chunk = chunk or self._next(StreamDecoder.next_chunk)
+        if chunk is None:
+            chunk = self._next(StreamDecoder.next_chunk)
         if chunk is None:
             raise StopIteration
         return chunk
@@ -251,7 +254,7 @@ class Stream(AnyStream):
         """
         Read the rest, and return everything as one response: text, tool calls, reasoning, usage.
         """
-        while self._next(StreamDecoder.next_chunk) is not None:
+        for _ in self:
             pass
         return self._whole()
 

@@ -94,7 +94,7 @@ class _Outcome:
         The outcome as a flat dict, as one row of a table.
         """
         response, error = self.response, self.error
-        told = response or error
+        source = error if response is None else response
         usage = response.usage if response is not None else None
         return {
             "index": self.index,
@@ -109,7 +109,7 @@ class _Outcome:
             "cost": usage.cost if usage is not None else None,
             "attempts": len(self.attempts),
             "seconds": self.timing.total,
-            "request_id": told.request_id if isinstance(told, _OURS) else None,
+            "request_id": source.request_id if isinstance(source, _OURS) else None,
         }
 
 
@@ -150,7 +150,7 @@ def outcomes_of(
     Yield *item* and each row that follows it, with its outcome.
     """
     attempts, timing = item.earlier, Timing()
-    source = response or error
+    source = error if response is None else response
     if isinstance(source, _OURS):
         attempts, timing = item.earlier + source.attempts, source.timing
     if item.earlier or item.throttle is not None:

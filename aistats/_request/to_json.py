@@ -31,9 +31,9 @@ __all__ = (
 
 def is_mapping(value: object) -> TypeGuard[Mapping[Any, Any]]:
     """
-    Whether *value* is a mapping.
+    Return whether *value* is a mapping, and no view of what came back.
     """
-    return isinstance(value, dict | Mapping)
+    return isinstance(value, dict | Mapping) and not isinstance(value, WireObject)
 
 
 def is_object_like(value: Any) -> bool:

@@ -8,13 +8,16 @@ as nothing.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from decimal import Decimal, InvalidOperation
 from types import UnionType
-from typing import Any, Self, TypeGuard, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Self, TypeGuard, Union, get_args, get_origin
 
 import attrs
 import orjson
+
+from .._styles import wrong_name
 
 __all__ = (
     "Wire",
@@ -151,10 +154,27 @@ def _keys(container: Any) -> Iterable[Any]:
     return container if is_object(container) else range(len(container))
 
 
+if TYPE_CHECKING:
+    _Base = Mapping[str, Any]
+else:
+    # Registered as a mapping below. Inheriting would make each class slower to create.
+    _Base = object
+
+_OTHER_NAMES = {
+    **dict.fromkeys(("model_dump", "dict", "to_python"), "to_dict()"),
+    **dict.fromkeys(("model_dump_json", "json", "dumps"), "to_json()"),
+    **dict.fromkeys(("pop", "update", "setdefault"), "dict(view), which can be changed"),
+}
+"""What views of other SDKs call what a view has, and the name here."""
+
+
 @attrs.define(repr=False, getstate_setstate=False)
-class WireObject:
+class WireObject(_Base):
     """
     An object of the wire's JSON, read by name.
+
+    It is also a read-only mapping over the JSON: `view["key"]`, `dict(view)`, `in`, iteration. What
+    it returns so is plain JSON, and a copy. A view is true even if its object is empty.
 
     A subclass declares its fields by annotation, and each becomes a property that reads the key of
     that name. What is not of the declared type reads as `None`; a list leaves out what is not, and
@@ -186,8 +206,36 @@ class WireObject:
         """
         return copy_json(self._wire)
 
+    def to_json(self) -> str:
+        """
+        Return `to_dict()` as JSON text.
+        """
+        return json.dumps(self.to_dict(), ensure_ascii=False, separators=(",", ":"))
+
+    def __getitem__(self, key: str) -> Any:
+        value = self._wire[key]
+        return copy_json({"": value})[""] if isinstance(value, dict | list) else value
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._wire)
+
+    def __len__(self) -> int:
+        return len(self._wire)
+
+    def __bool__(self) -> bool:
+        return True
+
+    if not TYPE_CHECKING:
+        __contains__ = Mapping.__contains__
+        keys, values, items, get = Mapping.keys, Mapping.values, Mapping.items, Mapping.get
+        __getattr__ = wrong_name(_OTHER_NAMES)
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._wire!r})"
+
+
+if not TYPE_CHECKING:
+    Mapping.register(WireObject)
 
 
 def _getter(name: str, annotation: Any) -> Callable[[Any], Any]:

@@ -240,7 +240,7 @@ class StreamDecoder:
             StreamError: An event is not a chunk.
         """
         self._shortcut.learn()
-        if plain := self.next_plain():
+        if (plain := self.next_plain()) is not None:
             return plain
         while isinstance(event := self.next_event(), Event):
             chunk = self.decode(event)
