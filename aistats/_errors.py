@@ -1,24 +1,24 @@
 """
-Everything that the package raises.
+The exceptions of the package.
 
-    AIStatsError                            root of all of them
-    ├── RequestValidationError (ValueError) the request is wrong; nothing was sent
+    AIStatsError                            base class of all
+    ├── RequestValidationError (ValueError) the request is invalid; nothing was sent
     ├── ConfigurationError (ValueError)     no key, a bad base URL, use after closing
-    ├── APIConnectionError                  no answer came
-    │   └── APITimeoutError (TimeoutError)  which limit ran out, and after how long
-    ├── APIStatusError                      an answer with a status of 300 and up
+    ├── APIConnectionError                  no response came
+    │   └── APITimeoutError (TimeoutError)  a timeout expired
+    ├── APIStatusError                      a response with a status of 300 or more
     │   ├── BadRequestError 400             ├── AuthenticationError 401
     │   ├── PaymentRequiredError 402        ├── PermissionDeniedError 403
     │   ├── NotFoundError 404               ├── ConflictError 409
     │   ├── UnprocessableEntityError 422    ├── RateLimitError 429
     │   └── InternalServerError 500 and up
-    ├── APIResponseError                    a 200 whose body is not what the contract says
-    └── StreamError                         a stream that failed after it began
-        ├── StreamInterruptedError          it ended, or the connection did, before it was complete
-        └── StreamErrorEvent                the gateway reported an error inside the stream
+    ├── APIResponseError                    a response with status 200, but not a completion
+    └── StreamError                         a stream failed after it started
+        ├── StreamInterruptedError          it ended before the response was complete
+        └── StreamErrorEvent                the gateway reported an error in the stream
 
-No message holds the API key or a prompt. Each error survives `pickle` and `copy`: what is passed on
-to `Exception` is what `__init__` takes by position, the rest travels in the instance's dictionary.
+No message contains the API key or a prompt. Each error can be pickled and copied: `Exception` gets
+the positional arguments of `__init__`, and everything else is in the instance's `__dict__`.
 """
 
 from __future__ import annotations
@@ -63,16 +63,16 @@ __all__ = (
 
 class AIStatsError(Exception):
     """
-    The root of everything that the package raises.
+    Base class of all exceptions that the package raises.
     """
 
     message: str
-    """What went wrong; where the gateway said it, in its own words."""
+    """What went wrong. If the gateway gave a reason, this is its text."""
 
     partial: ChatCompletionsResponse | None = None
     """
-    What had arrived of a stream before it failed: text, tool calls, usage; `None` where there was
-    no stream.
+    What had arrived of a stream before it failed: text, tool calls, usage. `None` if there was no
+    stream.
     """
 
     if not TYPE_CHECKING:
@@ -86,21 +86,21 @@ class AIStatsError(Exception):
     @property
     def status(self) -> int | None:
         """
-        The answer's HTTP status; `None` where no answer came.
+        The HTTP status of the response; `None` if none came.
         """
         return self.exchange.status if self.exchange else None
 
     @property
     def headers(self) -> Headers:
         """
-        The answer's headers; empty where no answer came.
+        The headers of the response; empty if none came.
         """
         return self.exchange.headers if self.exchange else Headers()
 
     @property
     def request_id(self) -> str | None:
         """
-        The id to give to the gateway's support, where the answer had one.
+        The id of the request, for the gateway's support; `None` if the response has none.
         """
         if self.partial is not None and self.partial.request_id:
             return self.partial.request_id
@@ -109,23 +109,23 @@ class AIStatsError(Exception):
     @property
     def attempts(self) -> tuple[Attempt, ...]:
         """
-        Each try of the call, the last one included; empty where nothing was tried.
+        All attempts of the call, the last one included; empty if nothing was sent.
         """
         return self.exchange.attempts if self.exchange else ()
 
     @property
     def timing(self) -> Timing:
         """
-        Where the time of the call went.
+        The durations of the phases of the call.
         """
         return self.exchange.timing if self.exchange else Timing()
 
     def as_curl(self) -> str | None:
         """
-        The request as a shell command that reads the key from `AI_STATS_API_KEY`; `None` where
+        Return the request as a curl command that reads the key from `AI_STATS_API_KEY`; `None` if
         nothing was sent.
 
-        It holds the prompt, which no message of an error does.
+        It contains the prompt, unlike the messages of errors.
         """
         if self.exchange is None or self.exchange.request is None:
             return None
@@ -142,7 +142,7 @@ class AIStatsError(Exception):
 
 def as_html(error: AIStatsError) -> str:
     """
-    Return *error* as a notebook shows it.
+    Return the HTML that a notebook shows for *error*.
     """
     from ._show.cards import call_facts, error_html, seconds
 
@@ -162,17 +162,17 @@ def as_html(error: AIStatsError) -> str:
 @attrs.frozen
 class Fault:
     """
-    One thing that is wrong with a request.
+    One invalid value in a request.
     """
 
     path: str
-    """Where: `messages[1].content[0].type`."""
+    """The location of the value: `messages[1].content[0].type`."""
     value: object = attrs.field(repr=False)
-    """What was there; `None` where it is missing."""
+    """The value; `None` if it is missing."""
     expected: str
-    """What should be there, in words: `a number from 0 to 2`."""
+    """A description of valid values: `a number from 0 to 2`."""
     hint: str = ""
-    """A sentence that says what to write instead; empty where the mistake is no common one."""
+    """How to fix a common mistake, as a sentence; otherwise empty."""
 
     def __str__(self) -> str:
         hint = f". {self.hint}" if self.hint else ""
@@ -181,7 +181,7 @@ class Fault:
     def __reduce__(self) -> tuple[Any, ...]:
         try:
             pickle.dumps(self.value)
-        except Exception:  # whatever an object of the user's raises, the error is to survive
+        except Exception:  # a user's object may raise anything
             kept = _Unpicklable(type(self.value).__name__)
             return Fault, (self.path, kept, self.expected, self.hint)
         return Fault, (self.path, self.value, self.expected, self.hint)
@@ -190,15 +190,15 @@ class Fault:
 @attrs.frozen
 class _Unpicklable:
     kind: str
-    """The name of the type of what was there."""
+    """The name of the value's type."""
 
 
 _WORDS_OF_THE_PROTOCOL = frozenset({"type", "role", "effort", "model", "service_tier"})
 
 
 def _got(path: str, value: object) -> str:
-    # A message must not show a prompt, so a string is shown where it can be no more than a word of
-    # the protocol, and is only called a string elsewhere.
+    # A message must not contain a prompt. So a string is only shown if its key takes a word of the
+    # protocol.
     kind = value.kind if isinstance(value, _Unpicklable) else type(value).__name__
     if value is None:
         return ""
@@ -220,9 +220,9 @@ def _got(path: str, value: object) -> str:
 
 class RequestValidationError(AIStatsError, ValueError):
     """
-    The request is wrong, and nothing was sent.
+    The request is invalid. Nothing was sent.
 
-    `faults` has every fault of it, so that all can be mended at once.
+    `faults` has all faults of the request, not only the first.
     """
 
     def __init__(self, faults: Sequence[Fault]) -> None:
@@ -237,40 +237,40 @@ class RequestValidationError(AIStatsError, ValueError):
 
 class ConfigurationError(AIStatsError, ValueError):
     """
-    The client can't work as it is set up: no key, a bad base URL, or it has been closed.
+    The client is not usable: it has no key or a bad base URL, or it has been closed.
     """
 
 
 class APIConnectionError(AIStatsError):
     """
-    No answer came: the host was not found, refused, or the connection was lost.
+    No response came: the host was not found, or the connection was refused or lost.
     """
 
     is_permanent: bool = False
-    """Whether another try would end the same: a bad certificate, say."""
+    """Whether a retry would fail in the same way, as with a bad certificate."""
     is_local: bool = False
     """
-    Whether a limit of this process or machine is the reason: open files, threads, ports, memory.
+    Whether the cause is a limit of this process or machine: open files, threads, ports, memory.
     """
 
 
-Limit = Literal["connect", "idle", "total"]
+TimeoutKind = Literal["connect", "idle", "total"]
 
 
 class APITimeoutError(APIConnectionError, TimeoutError):
     """
-    A limit of `Timeout` ran out.
+    One of the limits of `Timeout` expired.
     """
 
-    limit: Limit | None = None
-    """Which one."""
+    limit: TimeoutKind | None = None
+    """The name of the limit: `connect`, `idle` or `total`."""
     after: float | None = None
-    """Its length, in seconds."""
+    """The limit, in seconds."""
 
 
-def out_of_time(limit: Limit, after: float | None, host: str, phase: str) -> APITimeoutError:
+def out_of_time(limit: TimeoutKind, after: float | None, host: str, phase: str) -> APITimeoutError:
     """
-    The error for the *limit* that ran out *after* so many seconds, in that *phase*.
+    Return the error for a *limit* that expired *after* so many seconds, during *phase*.
     """
     error = APITimeoutError(
         f"The {limit} limit of {after:g} s ran out while {phase} ({host}). "
@@ -283,7 +283,7 @@ def out_of_time(limit: Limit, after: float | None, host: str, phase: str) -> API
 
 def at_local_limit(what: str, limit: str) -> APIConnectionError:
     """
-    Return the error for *what* failed at a *limit* of this process or machine.
+    Return the error for *what*, which failed because of a *limit* of this process or machine.
     """
     error = APIConnectionError(f"{what}: {limit}")
     error.is_local = True
@@ -292,40 +292,39 @@ def at_local_limit(what: str, limit: str) -> APIConnectionError:
 
 class APIStatusError(AIStatsError):
     """
-    The gateway, or something in front of it, answered with an error.
+    The gateway, or a proxy in front of it, returned an error.
     """
 
     code: str | None = None
-    """The gateway's code for it, such as `validation_error`; an open list."""
+    """The gateway's error code, such as `validation_error`. New codes may appear."""
     body: Any = None
-    """The answer's body: JSON where it is JSON, else the first part of its text."""
+    """The response's body: the parsed JSON, or the beginning of the text if it isn't JSON."""
     retry_after: float | None = None
-    """Seconds to wait before another try, where the answer said so."""
+    """Seconds to wait before a retry; `None` if the response doesn't say."""
     body_request_id: str | None = None
+    """The id in the body; `None` if it has none."""
     named_status: int | None = None
-    """
-    The status that the body names, where the HTTP status is another: an error sent with status 200.
-    """
+    """The status in the body if it differs from the HTTP status: an error sent with status 200."""
 
     @property
     def status(self) -> int:
         """
-        The status of the error: the HTTP status, or the one that the body of a good answer names.
-        It is 0 for an error that was made without an answer.
+        The status of the error: the one in the body of a response with status 200, otherwise the
+        HTTP status. It is 0 if the error was created without a response.
         """
         return self.named_status or super().status or 0
 
     @property
     def request_id(self) -> str | None:
         """
-        The id to give to the gateway's support, where the answer had one.
+        The id of the request, for the gateway's support; `None` if the response has none.
         """
         return self.body_request_id or super().request_id
 
 
 class BadRequestError(APIStatusError):
     """
-    400: the gateway refused the request.
+    400: the gateway rejected the request.
     """
 
 
@@ -349,19 +348,19 @@ class PermissionDeniedError(APIStatusError):
 
 class NotFoundError(APIStatusError):
     """
-    404: there is nothing at this address. (An unknown model is a 400.)
+    404: the URL does not exist. (For an unknown model, the gateway sends 400.)
     """
 
 
 class ConflictError(APIStatusError):
     """
-    409: not ready yet, or at odds with something else.
+    409: the resource is not ready yet, or the request conflicts with another.
     """
 
 
 class UnprocessableEntityError(APIStatusError):
     """
-    422: the request was understood and refused.
+    422: the gateway understood the request, but rejected its content.
     """
 
 
@@ -373,40 +372,40 @@ class RateLimitError(APIStatusError):
 
 class InternalServerError(APIStatusError):
     """
-    500 and up: the gateway, a provider behind it or a proxy in front of it failed.
+    500 and up: the gateway failed, or a provider behind it, or a proxy in front of it.
     """
 
 
 class APIResponseError(AIStatsError):
     """
-    An answer with a good status whose body is not what the contract says.
+    A response with status 200 whose body is not a completion.
     """
 
     body: str = ""
-    """The first part of it."""
+    """The beginning of the body."""
 
 
 class StreamError(AIStatsError):
     """
-    A stream failed after it began; `partial` has what had arrived.
+    A stream failed after it started. `partial` has what had arrived.
     """
 
 
 class StreamInterruptedError(StreamError):
     """
-    The stream ended, or its connection did, before the answer was complete.
+    The stream ended, or its connection was lost, before the response was complete.
     """
 
 
 class StreamErrorEvent(StreamError):
     """
-    The gateway reported an error inside the stream.
+    The gateway reported an error in the stream.
     """
 
     code: str | None = None
-    """The gateway's or the provider's code for it."""
+    """The gateway's or the provider's error code."""
     body: Any = None
-    """The frame that said so."""
+    """The event's JSON."""
 
 
 _BY_STATUS: dict[int, type[APIStatusError]] = {
@@ -423,6 +422,6 @@ _BY_STATUS: dict[int, type[APIStatusError]] = {
 
 def status_error_class(status: int) -> type[APIStatusError]:
     """
-    The class of error for *status*.
+    Return the class of error for *status*.
     """
     return InternalServerError if status >= 500 else _BY_STATUS.get(status, APIStatusError)

@@ -1,9 +1,9 @@
 """
-What is known of one call besides its answer: the request's head, each attempt, the times, the
+The record of one call: the request, its attempts, their times, and the response's status and
 headers.
 
-Every response and every error carries it, so it knows neither of them. Nothing here holds the API
-key: a `SentRequest` is made from headers that have been through `redact`.
+Every response and every error has one, so this file imports neither. Nothing here holds the API
+key: a `SentRequest` is made of headers that `redact` has returned.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ import attrs
 __all__ = (
     "Attempt",
     "AttemptState",
+    "AttemptTimes",
     "Exchange",
     "Headers",
     "SentRequest",
     "Timing",
-    "Trace",
     "redact",
 )
 
@@ -34,10 +34,9 @@ _SECRET_WORDS = ("authorization", "cookie", "key", "token", "secret", "password"
 
 class Headers(Mapping[str, str]):
     """
-    The headers of an answer, by name in any case.
+    The headers of a response. Names are case-insensitive.
 
-    A header that came several times is one value, joined by a comma and a space (RFC 9110, section
-    5.3).
+    The values of a repeated header are joined by a comma and a space (RFC 9110, section 5.3).
     """
 
     __slots__ = ("_values",)
@@ -49,7 +48,7 @@ class Headers(Mapping[str, str]):
             try:
                 value = raw_value.decode()
             except UnicodeDecodeError:
-                value = raw_value.decode("latin-1")  # as it was once, and it can be printed
+                value = raw_value.decode("latin-1")  # the charset of headers in older HTTP
             values[name] = f"{values[name]}, {value}" if name in values else value
         self._values = values
 
@@ -71,7 +70,7 @@ class Headers(Mapping[str, str]):
 
 def redact(headers: Mapping[str, str]) -> dict[str, str]:
     """
-    A copy of *headers* in which each value that may be a secret is three asterisks.
+    Return a copy of *headers* with `***` in place of each value that may be a secret.
     """
     return {
         name: "***" if any(word in name.lower() for word in _SECRET_WORDS) else value
@@ -82,47 +81,49 @@ def redact(headers: Mapping[str, str]) -> dict[str, str]:
 @attrs.frozen
 class Timing:
     """
-    Where the time of a call went, in seconds; `None` where it is not known or did not happen.
+    The durations of the phases of a call, in seconds. A phase that did not happen, or whose
+    duration is not known, is `None`.
     """
 
     queued: float | None = None
-    """Waiting for a free place in the connection pool, in the last attempt."""
+    """Wait for a free connection in the pool, in the last attempt."""
     connect: float | None = None
     """
-    Looking up the host, connecting, TLS, in the last attempt; `None` on a connection that was kept.
+    DNS lookup, TCP connect and TLS handshake, in the last attempt. `None` if an open connection was
+    reused.
     """
     first_byte: float | None = None
-    """From the start of the last attempt until the answer's status and headers were there."""
+    """From the start of the last attempt until the response's status and headers arrived."""
     total: float | None = None
-    """The whole call: every attempt, every wait between them and the reading of the answer."""
+    """The whole call: all attempts, the waits between them, and reading the response."""
 
 
 @attrs.frozen
 class Attempt:
     """
-    One try of a call. A call that went well at once has one of them.
+    One attempt of a call. A call that is not retried has one.
     """
 
     outcome: AttemptState
     """
-    `unsent`: nothing went out; `ambiguous`: sent, no answer came, so it may have been billed;
-    `answered`.
+    `unsent`: nothing was sent. `ambiguous`: the request was sent, but no response came, so it may
+    have been billed. `answered`: a response came.
     """
     status: int | None = None
-    """The answer's HTTP status, where there was one."""
+    """The HTTP status of the response; `None` if none came."""
     reason: str | None = None
-    """Why this attempt was not the last or failed, in words; `None` for one that went well."""
+    """Why the attempt failed; `None` if it succeeded."""
     wait: float = 0.0
-    """Seconds that were waited after it, before the next."""
+    """Seconds between this attempt and the next."""
 
 
 @attrs.define(eq=False, repr=False)
-class Trace:
+class AttemptTimes:
     """
-    The times of one attempt, by the loop's clock, and how far it got.
+    The times of one attempt, by the event loop's clock, and its state.
     """
 
-    begun: float
+    start: float
     queue_start: float | None = None
     queue_end: float | None = None
     connect_start: float | None = None
@@ -130,12 +131,12 @@ class Trace:
     first_byte: float | None = None
     is_sent: bool = False
     is_sending: bool = False
-    """Whether a body that does not go out at once is on its way."""
+    """Whether a request body that was not written at once is being sent."""
 
     @property
     def outcome(self) -> AttemptState:
         """
-        How far the attempt got.
+        Whether the request was sent, and whether a response came.
         """
         if self.first_byte is not None:
             return "answered"
@@ -144,7 +145,7 @@ class Trace:
     @property
     def phase(self) -> str:
         """
-        What the attempt is doing, in words.
+        The current phase of the attempt, used in error messages.
         """
         if self.queue_start is not None and self.queue_end is None:
             return "waiting for a free connection (see max_connections)"
@@ -155,19 +156,19 @@ class Trace:
     @property
     def is_reused(self) -> bool:
         """
-        Whether it went out on a connection that had been kept.
+        Whether the request was sent on a reused connection.
         """
         return self.is_sent and self.connect_start is None
 
-    def timing(self, call_begun: float, now: float) -> Timing:
+    def timing(self, call_start: float, now: float) -> Timing:
         """
-        The times as a user reads them.
+        Return the durations of the phases, for a call that started at *call_start*.
         """
         return Timing(
             queued=_span(self.queue_start, self.queue_end),
             connect=_span(self.connect_start, self.connect_end),
-            first_byte=_span(self.begun, self.first_byte),
-            total=now - call_begun,
+            first_byte=_span(self.start, self.first_byte),
+            total=now - call_start,
         )
 
 
@@ -178,7 +179,7 @@ def _span(start: float | None, end: float | None) -> float | None:
 @attrs.frozen
 class SentRequest:
     """
-    What went out, without the key.
+    The request that was sent, without the API key.
     """
 
     method: str
@@ -188,7 +189,7 @@ class SentRequest:
 
     def as_curl(self) -> str:
         """
-        The request as a shell command; the key is read from the variable `AI_STATS_API_KEY`.
+        Return the request as a curl command that reads the key from `AI_STATS_API_KEY`.
         """
         words = ["curl", "-sS", "-X", self.method, shlex.quote(self.url)]
         for name, value in self.headers.items():
@@ -203,7 +204,7 @@ class SentRequest:
 @attrs.define
 class Exchange:
     """
-    The record of one call; it is filled in while the call goes on.
+    The record of one call. It is filled in during the call.
     """
 
     request: SentRequest | None = None
@@ -215,17 +216,17 @@ class Exchange:
     @property
     def headers(self) -> Headers:
         """
-        The headers of the answer; empty where none came.
+        The headers of the response; empty if none came.
         """
         return Headers(self.raw_headers)
 
     @property
     def header_request_id(self) -> str | None:
         """
-        An id from the headers, for an answer whose body has none.
+        The request id in the headers; `None` if they have none. Used if the body has no id.
 
-        The gateway itself sends none. A proxy may send `x-gateway-request-id` or `x-request-id`,
-        and the gateway's CDN sends `cf-ray`.
+        The gateway itself sends no such header. A proxy may send `x-gateway-request-id` or
+        `x-request-id`, and the gateway's CDN sends `cf-ray`.
         """
         headers = self.headers
         return next((headers[name] for name in _ID_HEADERS if headers.get(name)), None)

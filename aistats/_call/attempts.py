@@ -21,7 +21,7 @@ from .._errors import (
     ConfigurationError,
     out_of_time,
 )
-from .._exchange import Attempt, Exchange, SentRequest, Trace
+from .._exchange import Attempt, AttemptTimes, Exchange, SentRequest
 from .._options import RetryPolicy, Timeout
 from .credentials import ApiKey
 from .gateway import Gateway
@@ -48,7 +48,7 @@ class CurrentAttempt:
     __slots__ = ("api_key", "call_start", "exchange", "total", "trace")
 
     def __init__(
-        self, exchange: Exchange, trace: Trace, call_start: float, total: float | None
+        self, exchange: Exchange, trace: AttemptTimes, call_start: float, total: float | None
     ) -> None:
         self.api_key: ApiKey | None = None
         """The key that the attempt is made with, once it is known."""
@@ -63,7 +63,7 @@ class CurrentAttempt:
         Seconds that were left of the call's time limit when this attempt started.
         """
         # Of the first attempt it is the limit itself, to the digit.
-        return None if self.total is None else self.total - (self.trace.begun - self.call_start)
+        return None if self.total is None else self.total - (self.trace.start - self.call_start)
 
     def masked(self, body: bytes) -> bytes:
         """
@@ -118,7 +118,7 @@ class Attempts:
         limits, budget = self.gateway.limits, self.gateway.budget
         retries = 0
         while True:
-            current = CurrentAttempt(exchange, Trace(now), start, self.timeout.total)
+            current = CurrentAttempt(exchange, AttemptTimes(now), start, self.timeout.total)
             exchange.status, exchange.raw_headers = None, ()
             ticket = 0
             try:
@@ -141,7 +141,7 @@ class Attempts:
                 if is_stale:
                     # The server closed an idle connection while it was reused. Retry at once, on a
                     # new connection; this does not count towards `max_retries`.
-                    self.gateway.transport.drop_idle(current.trace.begun)
+                    self.gateway.transport.drop_idle(current.trace.start)
                     delay: float | None = 0.0 if self.policy.retry_ambiguous else None
                 else:
                     retries += 1
@@ -154,7 +154,7 @@ class Attempts:
                 limits.end(ticket)
                 raise
             else:
-                limits.end(ticket, latency=monotonic() - current.trace.begun)
+                limits.end(ticket, latency=monotonic() - current.trace.start)
                 exchange.attempts += _answered(exchange.status)
                 budget.give_back()
                 return result
@@ -170,7 +170,7 @@ class Attempts:
     async def _place(self, current: CurrentAttempt) -> int:
         # Wait for a place: the limit is reached, or a cooldown is in force.
         trace = current.trace
-        trace.queue_start = trace.begun
+        trace.queue_start = trace.start
         self.gateway.check_open()
         start = functools.partial(self.gateway.limits.start, pinned=self.is_pinned)
         try:
@@ -181,7 +181,7 @@ class Attempts:
                 phase = f"it was held back by a Retry-After, {left:.3g} s more (see client.limits)"
             host = self.gateway.transport.host
             raise out_of_time("total", self.timeout.total, host, phase) from None
-        trace.begun = trace.queue_end = monotonic()
+        trace.start = trace.queue_end = monotonic()
         return ticket
 
     def _has_time(self, start: float, delay: float) -> bool:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from .._net.transport import Transport
 
 if TYPE_CHECKING:
-    from .._exchange import Trace
+    from .._exchange import AttemptTimes
     from .._net.response import Response
     from .._net.sending import PreparedHeaders
     from .._options import Timeout
@@ -33,7 +33,7 @@ class LocalTransport(Transport):
         query: Mapping[str, str],
         timeout: Timeout,
         remaining: float | None,
-        trace: Trace,
+        trace: AttemptTimes,
     ) -> Response:
         """
         Send one request. See `Transport.send`.

@@ -26,13 +26,13 @@ from aiohttp.connector import Connection
 from aiohttp.helpers import ceil_timeout
 
 from .._clock import monotonic
-from .._exchange import Trace
+from .._exchange import AttemptTimes
 from .local_limits import open_file_limit_reached
 from .threads import start_in_thread
 
 __all__ = ("SENDING", "Connector")
 
-SENDING: ContextVar[Trace] = ContextVar("sending")
+SENDING: ContextVar[AttemptTimes] = ContextVar("sending")
 """The attempt that the current task is sending."""
 
 _NO_LIMITS = aiohttp.ClientTimeout(total=None)
@@ -41,8 +41,8 @@ _NO_LIMITS = aiohttp.ClientTimeout(total=None)
 # for the import forever.
 importlib.import_module("encodings.idna")
 
-# asyncio reads into blocks of 256 KiB. Until a longer block has been freed once, glibc gets each one
-# from the system and gives it back, which costs 15 µs for each response.
+# asyncio reads into blocks of 256 KiB. Until a longer block has been freed once, glibc gets each
+# one from the system and gives it back, which costs 15 µs for each response.
 bytes(512 * 1024)
 
 

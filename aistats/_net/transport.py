@@ -30,7 +30,7 @@ from yarl import URL
 
 from .._clock import monotonic
 from .._errors import ConfigurationError
-from .._exchange import Trace
+from .._exchange import AttemptTimes
 from .._options import Timeout
 from .connector import SENDING, Connector
 from .deadlines import Deadline, Deadlines, Interruption
@@ -100,7 +100,7 @@ class Transport:
         query: Mapping[str, str],
         timeout: Timeout,
         remaining: float | None,
-        trace: Trace,
+        trace: AttemptTimes,
     ) -> Response:
         """
         Send one request, and return the answer when its headers are there.
