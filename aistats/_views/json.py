@@ -9,7 +9,15 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import (
+    Callable,
+    ItemsView,
+    Iterable,
+    Iterator,
+    KeysView,
+    Mapping,
+    ValuesView,
+)
 from decimal import Decimal, InvalidOperation
 from types import UnionType
 from typing import TYPE_CHECKING, Any, Self, TypeGuard, Union, get_args, get_origin
@@ -226,9 +234,34 @@ class WireObject(_Base):
         return True
 
     if not TYPE_CHECKING:
-        __contains__ = Mapping.__contains__
-        keys, values, items, get = Mapping.keys, Mapping.values, Mapping.items, Mapping.get
         __getattr__ = wrong_name(_OTHER_NAMES)
+
+        def __contains__(self, key):
+            return key in self._wire
+
+        def keys(self):
+            """
+            Return the keys of the JSON object.
+            """
+            return KeysView(self)
+
+        def values(self):
+            """
+            Return the values of the JSON object.
+            """
+            return ValuesView(self)
+
+        def items(self):
+            """
+            Return the keys and values of the JSON object.
+            """
+            return ItemsView(self)
+
+        def get(self, key, default=None):
+            """
+            Return the value of *key*, or *default* if there is none.
+            """
+            return self[key] if key in self._wire else default
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._wire!r})"

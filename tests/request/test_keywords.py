@@ -52,6 +52,32 @@ def test_types_and_ranges_are_documented():
     ("method", "declared"),
     [("generate_text", TextKeywords), ("stream_text", TextKeywords), ("map", MapKeywords)],
 )
+def test_signatures(client: type, method: str, declared: type):
+    """
+    The signature at run time lists each keyword; notebooks complete from it.
+    """
+    parameters = inspect.signature(getattr(client, method)).parameters
+    keywords = [name for name, each in parameters.items() if each.kind is each.KEYWORD_ONLY]
+
+    assert set(keywords) == set(declared.__annotations__)
+
+
+def test_completion_inside_a_call():
+    """
+    Jedi, which notebooks and IPython ask, completes a parameter inside of the call.
+    """
+    jedi = pytest.importorskip("jedi", reason="jedi is missing")
+    names = {"client": aistats.Client(api_key="k" * 20)}
+    found = jedi.Interpreter("client.generate_text(temp", [names]).complete()
+
+    assert [each.name for each in found] == ["temperature="]
+
+
+@pytest.mark.parametrize("client", [aistats.Client, aistats.AsyncClient])
+@pytest.mark.parametrize(
+    ("method", "declared"),
+    [("generate_text", TextKeywords), ("stream_text", TextKeywords), ("map", MapKeywords)],
+)
 def test_help(client: type, method: str, declared: type):
     """
     `help()` of a method shows each keyword with its type, its range and a line about it.
