@@ -290,6 +290,16 @@ def test_the_first_minute(gateway: Gateway, capsys: pytest.CaptureFixture[str]):
     assert len(Path("answers.jsonl").read_bytes().splitlines()) == 1 + 100
 
 
+def test_the_page_of_parameters():
+    """
+    The page of parameters is what its program makes of the declarations.
+    """
+    names = runpy.run_path(str(ROOT / "docs" / "parameters.py"))
+
+    assert names["page"]() == PAGES["parameters"]
+    assert PAGES["parameters"].count("\n| `") > 60
+
+
 def test_the_picture(gateway: Gateway):
     """
     The cells in README's picture run as they stand there.
