@@ -758,19 +758,3 @@ thread.join()
     program.tell()
 
     assert "closed" in program.output()
-
-
-def test_clients_under_gevent(script: RunScript) -> None:
-    """Under gevent's patches a second client works like the first."""
-    pytest.importorskip("gevent")
-    program = script("""
-import warnings
-warnings.simplefilter("ignore")
-from gevent import monkey
-monkey.patch_all()
-import aistats
-clients = [aistats.Client(), aistats.Client()]
-for client in clients: print(client.generate_text(model="m", messages="Hi").text)
-""")
-
-    assert program.output() == "Hi\nHi\n"
