@@ -17,9 +17,9 @@ PAGE = Path(__file__).with_name("parameters.md")
 _HEAD = """\
 # Parameters
 
-`generate_text` and `stream_text` take the parameters of a request and the options of a call, `map` also those of a run.
-`help(Client.generate_text)` lists them, a notebook completes them, and a type checker knows them. Each may be left out,
-except `model` and `messages`.
+`generate_text` and `stream_text` take the parameters of a request and the options of a call, `map`
+also those of a run. `help(Client.generate_text)` lists them, a notebook completes them, and a type
+checker knows them. Each may be left out, except `model` and `messages`.
 """
 _SECTIONS = (
     ("The request", ChatCompletionsParams),
