@@ -1,5 +1,5 @@
 """
-A whole answer: its body becomes a completion or an error.
+Reads the body of a response that is not streamed: a completion or an error.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def choices_of(request: bytes) -> int:
     """
     Return how many choices the body of a *request* asks for.
     """
-    # Hardly any request has `n`. Inside a string its quotes would be escaped.
+    # Few requests have `n`, so search before parsing. In a string, the quotes would be escaped.
     number = parse_json(request).get("n") if b'"n":' in request else None
     return number if isinstance(number, int) else 1
 
@@ -30,13 +30,13 @@ def completion_from(
     body: bytes, exchange: Exchange, request: bytes = b""
 ) -> ChatCompletionsResponse:
     """
-    Return the completion in *body*, the answer to *request* with a good status. An event stream,
-    for which nobody asked, is put together.
+    Return the completion in *body*, a response to *request* with status 200. If the body is an
+    event stream, return the completion that its chunks make.
 
     Raises:
-        APIResponseError: It isn't one.
-        APIStatusError: It is an error that was sent with a good status.
-        StreamError: It is an event stream that was cut, or that reports an error.
+        APIResponseError: The body is not a completion.
+        APIStatusError: The body is an error that names a status.
+        StreamError: The body is an event stream that is truncated or reports an error.
     """
     try:
         wire = parsed_body(body)
@@ -47,7 +47,7 @@ def completion_from(
     if not is_object(wire):
         raise _answer_error("is JSON, but not an object", body, exchange)
     choices = as_objects(wire.get("choices"))
-    # Beside choices, an error of the whole is a remark: the answer was paid for.
+    # Keep an answer that was billed: if there are choices, only their errors count.
     reported = error_of_choice(choices) if choices else error_in(wire)
     if reported is None and choices:
         return ChatCompletionsResponse(wire, exchange)
@@ -70,7 +70,7 @@ def completion_from(
 def _completion_from_events(
     body: bytes, exchange: Exchange, request: bytes
 ) -> ChatCompletionsResponse:
-    # The events are in memory already, so the limit of one is the whole.
+    # The body is in memory already, so an event may be as long as the body.
     decoder = StreamDecoder(exchange, longest_event=len(body), choices=choices_of(request))
     decoder.receive_data(body)
     decoder.receive_data(b"")

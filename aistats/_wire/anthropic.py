@@ -1,5 +1,5 @@
 """
-Anthropic's own stream frames, which the older gateway passes on raw, turned into chunks.
+Converts Anthropic's stream frames, which the older gateway passes on unchanged, to chunks.
 """
 
 from __future__ import annotations
@@ -29,18 +29,17 @@ _TYPES = frozenset(
 
 def is_anthropic(frame: Wire) -> bool:
     """
-    Whether *frame* is one of Anthropic's own.
+    Return whether *frame* has Anthropic's format.
     """
     return as_string(frame.get("type")) in _TYPES and "choices" not in frame
 
 
 def as_chunk(frame: Wire, usage: Wire) -> Wire:
     """
-    The chunk that says the same as *frame*; its `choices` are empty where the frame says nothing of
-    the answer.
+    Return *frame* as a chunk. Its `choices` are empty if the frame has no content.
 
-    *usage* has the counts so far and is brought up to date: input tokens come in the first frame,
-    output tokens in the last.
+    *usage* has the token counts so far and is updated: input tokens come in the first frame, output
+    tokens in the last.
     """
     chunk: Wire = {"object": "chat.completion.chunk", "choices": []}
     if isinstance(frame.get("id"), str):
@@ -71,8 +70,8 @@ def _delta(frame: Wire, delta: Wire) -> Wire:
     if kind in ("thinking_delta", "thinking"):
         return {"reasoning_content": delta.get("thinking") or block.get("thinking") or ""}
     if kind in ("tool_use", "server_tool_use", "mcp_tool_use"):
-        # The last two are records of what Anthropic ran itself. They keep their type, which tells
-        # them from calls for the caller.
+        # Anthropic runs the last two itself, and only records them. They keep their type, so that
+        # they are not mistaken for calls that the caller has to run.
         function = {"name": block.get("name"), "arguments": block.get("input") or ""}
         return {
             "tool_calls": [

@@ -1,19 +1,18 @@
 """
-Frames of a stream in, one completion out: the merging rules, no I/O.
+Merges the frames of a stream into one completion. No I/O.
 
-The gateway passes on what the provider sends, so a stream has one of several shapes. These rules
-hold for all:
+The gateway passes frames on as the provider sends them, so a stream has one of several shapes.
+These rules apply to all of them:
 
-* A frame whose `object` is `chat.completion` is a snapshot: it is the final answer, and what was
-  streamed is dropped, all but the log probabilities, which a snapshot lacks. A `message` in a chunk
-  is no snapshot; it only fills in what was not streamed.
-* Tool calls are told apart by their id, else by their index, and their arguments come in pieces, or
-  each time all over again, or whole: see `tool_calls`.
-* The last `usage` that is not null wins, wherever it comes. `meta` is merged. Of other keys the
-  last value that is not null wins; lists are joined.
-* Thought has several spellings; one of them is taken from each frame, never their sum.
-* A stream is complete if all choices that were asked for came, each with a `finish_reason`, or
-  there was a snapshot.
+* A frame whose `object` is `chat.completion` is a snapshot: the final answer. It replaces
+  everything that was streamed, except the log probabilities, which snapshots lack. A `message` in a
+  chunk is not a snapshot; it only adds what was not streamed.
+* Tool calls are identified by their id, otherwise by their index. Their arguments come in pieces,
+  or cumulatively, or all at once: see `tool_calls`.
+* The last `usage` that is not null wins, in any frame. `meta` is merged. For other keys the last
+  value that is not null wins; lists are concatenated.
+* Reasoning has several keys. Each frame's is read from one of them only.
+* A stream is complete if each requested choice has a `finish_reason`, or if there was a snapshot.
 """
 
 from __future__ import annotations
@@ -38,9 +37,9 @@ from .tool_calls import ToolCalls, index_of, join_into
 __all__ = ("PADDING", "CompletionAssembler", "Text")
 
 PADDING = "obfuscation"
-"""OpenAI pads its chunks with this key, so that their lengths don't tell the text. Each differs."""
+"""Key of the random padding that hides the length of the text in OpenAI's chunks."""
 
-# Keys of a frame, a choice and a delta that have a rule of their own. Padding says nothing.
+# Keys of a frame, a choice and a delta with a rule of their own. Padding is ignored.
 _FRAME_KEYS = frozenset({"object", "choices", "usage", "meta", PADDING})
 _CHOICE_KEYS = frozenset({"index", "delta", "message", "finish_reason", "logprobs", "reasoning"})
 _DELTA_KEYS = frozenset(
@@ -51,10 +50,10 @@ _TEXT_KEYS = frozenset({"content", "reasoning", "reasoning_content"})
 
 class CompletionAssembler:
     """
-    Puts the frames of one stream together.
+    Merges the frames of one stream.
 
     Args:
-        choices: How many were asked for.
+        choices: Number of choices that the request asks for.
     """
 
     __slots__ = (
@@ -75,7 +74,7 @@ class CompletionAssembler:
         self._usage: Wire | None = None
         self._meta: Wire | None = None
         self._snapshot: Wire | None = None
-        # The choice that `text` of the result will show, once that is known.
+        # The choice that `text` of the result shows; `None` until it is known.
         self._shown: _Choice | None = None
         self.is_failed = False
         """Whether a choice ended with the `finish_reason` "error"."""
@@ -83,41 +82,40 @@ class CompletionAssembler:
     @property
     def is_empty(self) -> bool:
         """
-        Whether nothing of an answer has come yet.
+        Whether no choice has arrived yet.
         """
         return not self._choices and self._snapshot is None
 
     @property
     def is_complete(self) -> bool:
         """
-        Whether the answer is whole, as far as its frames can tell.
+        Whether the frames make a complete answer.
         """
         if self._snapshot is not None:
             return True
         choices = self._choices.values()
-        # The older gateway counts items in place of choices.
+        # In the older gateway's format, each item of the answer is a choice.
         came = len(choices) >= self._asked or any(choice.is_item for choice in choices)
         return came and all(choice.finish_reason is not None for choice in choices)
 
     @property
     def answer_id(self) -> str | None:
         """
-        The answer's id, once a frame had it.
+        The answer's id; `None` before a frame has it.
         """
         head = self._head if self._snapshot is None else self._snapshot
         return as_string(head.get("id")) or None
 
     def add(self, frame: Wire) -> str:
         """
-        Take the next frame, and return the new text of the choice that the result's `text` will
-        show.
+        Add the next frame. Return the new text of the choice that the result's `text` shows.
         """
         self._add_totals(frame)
         if _is_snapshot(frame):
             return self._add_snapshot(frame)
         self._add_head(frame)
         fresh = ""
-        if self._snapshot is not None:  # nothing can be added to the final answer
+        if self._snapshot is not None:  # the snapshot is final
             return fresh
         for position, choice in enumerate(as_objects(frame.get("choices"))):
             index = index_of(choice)
@@ -130,9 +128,9 @@ class CompletionAssembler:
 
     def add_with_deltas(self, frame: Wire) -> tuple[Wire, str]:
         """
-        Take the next frame. Return it with a delta of all new content, and the new text of the
-        choice that the result's `text` will show. A frame whose deltas have it all is returned as
-        it is.
+        Add the next frame. Return the frame with all new content in its deltas, and the new text of
+        the choice that the result's `text` shows. A frame whose deltas are complete is returned
+        unchanged.
         """
         if not any(map(needs_delta, as_objects(frame.get("choices")))):
             return frame, self.add(frame)
@@ -149,9 +147,10 @@ class CompletionAssembler:
 
     def only_text(self, frame: Wire) -> tuple[str, Text] | None:
         """
-        Where *frame*, the last that was taken, has its text, as a key of its one delta, and the
-        text that a next one has to be added to; `None` if it says more than that, so that to
-        take it again with another text would change something else, too.
+        Return the key of the text in the delta of *frame*, and the `Text` that the next one is
+        added to. *frame* is the last that was added.
+
+        Return `None` if adding *frame* again, with another text, would change more than that text.
         """
         choices = frame.get("choices")
         if not is_list(choices) or len(choices) != 1 or self._snapshot is not None:
@@ -173,7 +172,8 @@ class CompletionAssembler:
 
     def result(self) -> Wire:
         """
-        All that has come so far, in the shape of a whole answer. It shares nothing with the frames.
+        Return everything so far, in the format of a whole answer. It shares no objects with the
+        frames.
         """
         head = {**self._head, "object": "chat.completion"}
         if self._snapshot is not None:
@@ -233,9 +233,8 @@ class CompletionAssembler:
         return self._choices[index]
 
     def _is_shown(self, state: _Choice) -> bool:
-        # The first choice, unless that is thought. The older gateway counts items in place of
-        # choices, and says of each whether it is thought: there it is the first that has text and
-        # is not.
+        # The first choice, unless it is reasoning. In the older gateway's format, each item of the
+        # answer is a choice: there it is the first with text that is not reasoning.
         if self._shown is None:
             first = self._choices.get(0)
             if state is first or state.is_item or (first is not None and first.is_thought):
@@ -248,7 +247,7 @@ def _is_scalar(value: object) -> bool:
 
 
 def _is_snapshot(frame: Wire) -> bool:
-    # Some servers call a chunk a completion, too.
+    # Some servers send this `object` in chunks, too.
     return frame.get("object") == "chat.completion" and not any(
         is_object(choice.get("delta")) for choice in as_objects(frame.get("choices"))
     )
@@ -256,8 +255,8 @@ def _is_snapshot(frame: Wire) -> bool:
 
 class Text(io.StringIO):
     """
-    Text that comes in pieces. It soon holds little more than the characters, where a list of a
-    million pieces would take 60 MB.
+    Text that arrives in pieces. It needs little more memory than the characters; a list of a
+    million pieces would need 60 MB.
     """
 
     def __bool__(self) -> bool:
@@ -266,7 +265,7 @@ class Text(io.StringIO):
 
 class _Choice:
     """
-    What has come of one choice.
+    State of one choice: everything of it that has arrived.
     """
 
     __slots__ = (
@@ -298,8 +297,7 @@ class _Choice:
 
     def add(self, choice: Wire) -> str:
         """
-        Take what a frame says of the choice, and return its new text; `""` if the choice is
-        thought.
+        Add *choice* of a frame. Return its new text; `""` if it is reasoning.
         """
         self.is_item = self.is_item or isinstance(choice.get("reasoning"), bool)
         self.is_thought = self.is_thought or is_thought(choice)
@@ -315,7 +313,7 @@ class _Choice:
 
     def kinds(self) -> set[str]:
         """
-        Return the keys of a delta for which something has come.
+        Return the keys of a delta for which content has arrived.
         """
         has = {
             "content": bool(self.text) and not self.is_thought,
@@ -327,7 +325,7 @@ class _Choice:
 
     def result(self, index: int) -> Wire:
         """
-        The choice as a whole answer has it.
+        Return the choice in the format of a whole answer.
         """
         message: Wire = {"role": self._role, "content": self.text.getvalue()}
         if self.reasoning:
@@ -365,8 +363,8 @@ class _Choice:
         return text
 
     def _fill_in(self, message: Wire) -> str:
-        # A message beside the delta, on the last chunk: often the thought alone. What is there
-        # already stays.
+        # Last chunks may have a message beside the delta, often with the reasoning alone. It only
+        # adds what was not streamed.
         if not self.reasoning and (reasoning := read_reasoning(message)):
             self.reasoning.write(reasoning)
         if not self._refusal and (refusal := as_string(message.get("refusal"))):
@@ -377,7 +375,7 @@ class _Choice:
         return "" if self.text else self._add_text(message)
 
     def _add_logprobs(self, logprobs: Any) -> None:
-        # An object of lists, or from some providers the list of the text's tokens by itself.
+        # An object of lists; some providers send only the list of the text's tokens.
         parts = {"content": logprobs} if is_list(logprobs) else as_object(logprobs)
         if parts:
             self.logprobs = self.logprobs or {}

@@ -1,5 +1,6 @@
 """
-Whether a body is an event stream, by what it begins with; headers are often wrong about it.
+Detects event streams by the beginning of a body, because headers are often wrong, and decodes
+bodies in other charsets.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ _JSON_OR_HTML: Final = (b"{", b"[", b'"', b"<")
 
 def is_event_stream(start: bytes, content_type: str) -> bool | None:
     """
-    Return whether a body that begins with *start* is an event stream; `None` if more of it is
-    needed to tell.
+    Return whether a body that begins with *start* is an event stream; `None` if *start* is too
+    short to decide.
 
-    JSON and HTML show by their first character, and events by the name of a field. What begins with
-    something else is what the header *content_type* says.
+    The first character identifies JSON and HTML, and a field name identifies events. For anything
+    else, the header *content_type* decides.
     """
     text = start.removeprefix(_BOM).lstrip(_BLANK)
     if text.startswith(_FIELDS):
@@ -36,10 +37,10 @@ def is_event_stream(start: bytes, content_type: str) -> bool | None:
 
 def to_utf8(body: bytes, charset: str | None) -> bytes:
     """
-    Return *body*, which a header says is text in *charset*, as UTF-8.
+    Return *body*, for which a header names *charset*, as UTF-8.
 
-    JSON is UTF-8 (RFC 8259, section 8.1), whatever a header says. Only a body that is not is read
-    in its charset. *body* itself is returned where that fails.
+    JSON is UTF-8 (RFC 8259, section 8.1). So *charset* is only used if *body* is not valid UTF-8.
+    If *charset* fails as well, return *body* unchanged.
     """
     try:
         body.decode()
@@ -48,7 +49,7 @@ def to_utf8(body: bytes, charset: str | None) -> bytes:
     else:
         return body
     try:
-        # `codecs` also has what is no encoding of text.
+        # `codecs` also has codecs that are not text encodings, such as zip.
         if charset and codecs.lookup(charset).name.startswith(_CHARSETS):
             return body.decode(charset).encode()
     except (LookupError, ValueError):

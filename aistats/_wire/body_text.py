@@ -1,5 +1,5 @@
 """
-What a body that is no JSON says, for messages: the text of a page, the first part of the rest.
+Text for error messages, from bodies that may not be JSON.
 """
 
 from __future__ import annotations
@@ -12,25 +12,37 @@ from .._views.json import parse_json
 __all__ = ("SHOWN", "first_part", "is_page", "parsed_body", "text_of_page")
 
 SHOWN = 500
-"""Characters of a body that an error shows."""
+"""Number of characters of a body that an error shows."""
 
-# Comments, scripts and styles, and every other tag.
+# Comments, scripts and styles with their content, and all other tags.
 _TAGS = r"(?is)<!--.*?(-->|$)|<(script|style)\b.*?(</\2|$)[^>]*>?|<[^<>]*(>|$)"
 
 _PAGE = 16 * 1024
 
 
 def first_part(body: bytes) -> str:
+    """
+    Return the beginning of *body* as text.
+    """
     text = body[: 4 * SHOWN].decode("utf-8", "replace").strip()
     return text if len(text) <= SHOWN else text[:SHOWN] + "…"
 
 
 def is_page(body: bytes) -> bool:
+    """
+    Return whether *body* looks like HTML or XML.
+    """
     return body[:_PAGE].lstrip()[:1] == b"<"
 
 
 def parsed_body(body: bytes) -> Any:
-    # orjson takes memory for twelve times the body before it looks at it.
+    """
+    Return the value of *body*.
+
+    Raises:
+        ValueError: It isn't JSON.
+    """
+    # orjson allocates twelve times the size of the body before it parses the first byte.
     if is_page(body):
         raise ValueError("HTML is not JSON")
     return parse_json(body)
@@ -38,13 +50,13 @@ def parsed_body(body: bytes) -> Any:
 
 def text_of_page(body: bytes) -> str:
     """
-    Return what a page of HTML says; its title only where its first words don't repeat it.
+    Return the text of the HTML page *body*, without the title if the first heading repeats it.
 
-    Return `""` where *body* is no page.
+    Return `""` if *body* is not HTML.
     """
     if not is_page(body):
         return ""
-    import html  # with all names of characters, which only a page needs
+    import html  # slow to load, and seldom needed
 
     page = body[:_PAGE].decode("utf-8", "replace")
     pieces = [

@@ -1,13 +1,13 @@
 """
-Deltas for what arrives as whole messages.
+Adds deltas to frames whose content is in whole messages.
 
-Some frames of a stream have a `message` in place of a `delta`, or beside it: snapshots of the whole
-answer, a JSON answer to a request for a stream, last chunks. Code that reads
-`chunk.choices[0].delta` would miss their content. The functions here put a delta into each choice:
-what has not been streamed before, and nothing twice.
+Some frames of a stream have a `message` instead of a `delta`, or both: snapshots of the whole
+answer, a JSON answer to a stream request, last chunks. Code that reads `chunk.choices[0].delta`
+would miss their content. These functions put the content that has not been streamed before into the
+delta of each choice.
 
-The older gateway makes thought a choice of its own, with its text in `content`. Its delta has that
-text in `reasoning_content`.
+The older gateway sends reasoning as a choice of its own, with the text in `content`. In the delta,
+that text is in `reasoning_content`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = ("needs_delta", "with_deltas", "with_deltas_of_snapshot")
 
 def needs_delta(choice: Wire) -> bool:
     """
-    Return whether *choice* has content outside of its delta, or thought in it as text.
+    Return whether *choice* has content outside of its delta, or reasoning in `content`.
     """
     return is_object(choice.get("message")) or is_thought(choice)
 
@@ -38,10 +38,10 @@ def with_deltas(
     Return *frame*, a chunk, with a delta in each choice.
 
     Args:
-        frame: The chunk as it came.
-        text: The new text of the choice that is shown.
+        frame: The chunk, as it arrived.
+        text: New text of the choice that is shown.
         shown: The index of that choice.
-        streamed: What has been streamed before, by the index of the choice.
+        streamed: The kinds of content that have been streamed before, by the choice's index.
     """
     choices: list[Wire] = []
     for position, choice in enumerate(as_objects(frame.get("choices"))):
@@ -66,9 +66,9 @@ def with_deltas_of_snapshot(frame: Wire, text: str, streamed: Set[str]) -> Wire:
     Return *frame*, a whole answer, as a chunk. The choice that is shown comes first.
 
     Args:
-        frame: The answer as it came.
-        text: Its text, unless that was streamed before.
-        streamed: What was streamed before, of any choice.
+        frame: The answer, as it arrived.
+        text: Its text; `""` if that has been streamed before.
+        streamed: The kinds of content that have been streamed before, in any choice.
     """
     answer = ChatCompletionsResponse(frame)
     shown = answer.shown_choice()
@@ -81,7 +81,7 @@ def with_deltas_of_snapshot(frame: Wire, text: str, streamed: Set[str]) -> Wire:
     }
     delta |= {name: value for name, value in whole.items() if value and name not in streamed}
     choices = [_without_message(shown, delta)]
-    if not is_itemised(frame):  # else the other choices are parts of this one
+    if not is_itemised(frame):  # otherwise, the other choices are parts of this one
         choices += [
             _without_message(choice, _new(as_object(choice.get("message")), streamed))
             for choice in as_objects(frame.get("choices"))
@@ -96,7 +96,7 @@ def _without_message(choice: Wire, delta: Wire) -> Wire:
 
 
 def _new(message: Wire, streamed: Set[str]) -> Wire:
-    # The content of *message*, but for the kinds that have been streamed.
+    # Content of *message*, without the kinds that have been streamed.
     found: dict[str, Any] = {
         "role": message.get("role"),
         "content": read_text(message.get("content")),

@@ -1,9 +1,9 @@
 """
-What the body of an error says, whichever of its many shapes it has. One reader for all of them.
+Reads the code, message and status of an error from its JSON, in all known formats.
 
-Known shapes: the gateway's own envelope, OpenAI's `error` object, problem details (RFC 9457),
-FastAPI's `detail`, lists of errors, `code` and `msg`, `base_resp`, and a provider's whole body as a
-string inside another. The innermost message and code win, because they are the provider's own.
+Known formats: the gateway's own envelope, OpenAI's `error` object, problem details (RFC 9457),
+FastAPI's `detail`, lists of errors, `code` and `msg`, `base_resp`, and a provider's body as a
+string inside another body. The innermost message and code win, because they are the provider's own.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from .._views.json import (
 __all__ = ("ErrorReport", "error_in", "error_of_choice", "named_status", "retry_delay_in")
 
 _DEEPEST: Final = 6
-"""Levels of nesting that are looked at: more than any known shape has."""
+"""Levels of nesting that are read: more than any known format has."""
 _MOST_LISTED: Final = 20
 
 
 class ErrorReport(NamedTuple):
     """
-    Code, message and request id of an error. Each is `None` where the body has none.
+    Code, message, request id and status of an error. Each is `None` if the body has none.
     """
 
     code: str | None
     message: str | None
     request_id: str | None
     status: int | None = None
-    """The HTTP status that the body names, where it is that of an error."""
+    """The HTTP status that the body names, from 400 to 599."""
 
     @classmethod
     def read(cls, body: Any) -> ErrorReport:
@@ -60,11 +60,11 @@ def _read(body: Any, depth: int) -> ErrorReport:
 
 
 def _reports_in(body: Any, depth: int) -> Iterator[ErrorReport]:
-    # The report of each level, the outermost first.
+    # Yield the report of each level, the outermost first.
     if depth > _DEEPEST:
         return
     if is_list(body):
-        # A list of errors: all messages count, and the first code.
+        # A list of errors: join all messages, and use the first code.
         found = [_read(each, depth + 1) for each in body[:_MOST_LISTED] if is_object(each)]
         messages = "; ".join(each.message for each in found if each.message)
         codes = (each.code for each in found if each.code)
@@ -83,7 +83,7 @@ def _own_report(wire: Wire) -> ErrorReport:
     listed = [as_string(each.get("message")) for each in as_objects(wire.get("details"))]
     return ErrorReport(
         code=_first_word(
-            # Where `error` is a sentence, the code is in `reason`.
+            # If `error` is a sentence, the code is in `reason`.
             sentence if " " not in sentence else None,
             wire.get("code"),
             wire.get("type") if _is_word(wire.get("type")) else None,
@@ -122,7 +122,7 @@ def named_status(wire: Wire) -> int | None:
 
 
 def _is_word(value: Any) -> bool:
-    # The `type` of problem details is a URL, and that of an envelope is only "error".
+    # In problem details, `type` is a URL; in an envelope it is only "error".
     return isinstance(value, str) and value != "error" and "/" not in value
 
 
@@ -136,8 +136,8 @@ def _first_word(*values: Any) -> str | None:
 
 
 def _json_in(message: str) -> Any:
-    # A provider's body as a string, maybe after a few words: `Error code: 400 - {"error": ...}`.
-    # What a message only quotes is not one.
+    # Return a provider's body that is in *message*, possibly after a few words:
+    # `Error code: 400 - {"error": ...}`. Other JSON that a message quotes is ignored.
     start = min((at for at in (message.find("{"), message.find("[")) if at >= 0), default=-1)
     if start < 0 or not message.rstrip().endswith(("}", "]")):
         return None
@@ -151,8 +151,8 @@ def _json_in(message: str) -> Any:
 
 def error_in(wire: Wire) -> Any:
     """
-    Return the part of *wire*, an answer or a frame of a stream, that reports an error; `None` if
-    none does.
+    Return the part of *wire*, a body or a frame of a stream, that reports an error; `None` if there
+    is none.
     """
     if (error := wire.get("error")) is not None and (error or "choices" not in wire):
         return wire
@@ -185,7 +185,7 @@ def error_of_choice(choices: list[Any]) -> Any:
 
 def retry_delay_in(body: Any) -> float | None:
     """
-    Return the seconds to wait that *body* asks for as Google's `RetryInfo`; `None` if it does not.
+    Return the delay in Google's `RetryInfo`, in seconds; `None` if *body* has none.
     """
     for level in _levels(body, 0):
         for detail in as_objects(level.get("details")):

@@ -1,5 +1,5 @@
 """
-Events between which a server forgot the blank lines.
+Separates events that a server sent without blank lines between them.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ __all__ = ("separate_events",)
 
 def separate_events(event: Event) -> list[bytes] | None:
     """
-    Return the lines of *event* as events of their own, if its data lines are JSON each, but not
-    together; `None` otherwise.
+    Return the blocks of lines of several events, if each data line of *event* is valid JSON, but
+    all of them together are not. Otherwise return `None`.
 
-    By the rules of event streams, lines of data without blank lines between them are one event.
+    By the rules of event streams, data lines without blank lines between them are one event.
     """
     if _is_json(event.data or b""):
         return None
     lines = event.lines()
     starts = [at for at, line in enumerate(lines) if line.startswith(b"data:")]
-    # Without a blank line behind it, the last one may have been cut.
+    # Without a blank line after it, the last data line may be truncated.
     checked = starts if event.whole else starts[:-1]
     if not all(_is_json(lines[at].removeprefix(b"data:").strip()) for at in checked):
         return None

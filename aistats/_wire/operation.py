@@ -1,7 +1,7 @@
 """
-What is special about one operation of the gateway: where it is, and how its answer is read.
+The description of one operation of the gateway: its path, and how its response is read.
 
-Credentials, attempts, limits and connections are the same for all operations, and know none of it.
+Credentials, attempts, limits and connections are the same for all operations.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ class Operation(Generic[T_co]):
     Args:
         name: The method of the clients: `generate_text`.
         method: The HTTP method: `POST`.
-        path: What follows the base URL: `chat/completions`.
+        path: The path below the base URL: `chat/completions`.
         accept: The `Accept` header: the media types that can be read.
-        read: Returns the answer in the body of a response with a good status, or raises the error
-            that the body is. It also gets the record of the call and the request's body.
+        read: Gets the body of a response with status 200, the record of the call, and the body of
+            the request. Returns the result, or raises the error that the body reports.
     """
 
     __slots__ = ("accept", "method", "name", "path", "read")
 
-    # Plain, as other internal classes: attrs would take half a millisecond of the import.
+    # A plain class: attrs would add half a millisecond to the import.
     def __init__(
         self,
         name: str,

@@ -1,16 +1,17 @@
 """
-Server-sent events: bytes in, events out, no I/O.
+Decodes server-sent events. No I/O.
 
 Follows the WHATWG rules for event streams (HTML standard, section 9.2.6): lines end at LF, CRLF or
-CR and at nothing else; a BOM at the very start is dropped; a blank line ends an event; `data` lines
-are joined by LF; a line that starts with a colon is a comment. Two things differ, on purpose. An
-event without a `data` line is handed out too, with `data` of `None`, since it has lines that
-somebody may want to see. And a last event whose blank line never came is handed out at the end of
-the input, marked `whole=False`: servers forget the blank line, and whether it was cut is for the
-reader of its data to tell.
+CR only; a BOM at the very start is dropped; a blank line ends an event; `data` lines are joined by
+LF; a line that starts with a colon is a comment. There are two deliberate differences:
 
-Cost is linear in the bytes received. A read is split once at its blank lines; bytes of an event
-that is not complete are kept as they came and looked at once more, when it is.
+* An event without a `data` line is returned, too, with `data=None`, because callers may want to see
+  its lines.
+* At the end of the input, a last event without its blank line is returned with `whole=False`,
+  because some servers omit that line. The reader of the data decides whether it is truncated.
+
+The cost is linear in the number of bytes. Each read is split once at its blank lines. The bytes of
+an incomplete event are kept unchanged and joined when its end arrives.
 """
 
 from __future__ import annotations
@@ -34,30 +35,30 @@ class EventTooLongError(ValueError):
 @attrs.define
 class Event:
     """
-    One event: what stands between two blank lines.
+    One event: the lines between two blank lines.
     """
 
     block: bytes
-    """Its lines as they came, with LF between them and none behind the last."""
+    """The lines, unchanged, with LF between them and none after the last."""
     data: bytes | None
-    """Its data; `None` where it has no `data` line, as a block of comments."""
+    """The data; `None` if there is no `data` line, as in a block of comments."""
     type: bytes = b"message"
     whole: bool = True
-    """Whether its blank line came; `False` only for the last event of the input."""
+    """Whether a blank line ended the event; `False` only for the last event of the input."""
 
     def lines(self) -> list[bytes]:
         """
-        Its lines as they came, comments included, without their ends.
+        Return the lines, comments included, without their line ends.
         """
         return self.block.split(b"\n")
 
 
 class SSEDecoder:
     """
-    Takes the bytes of an event stream as they come, in any pieces, and gives its events.
+    Decodes the events of a stream whose bytes arrive in any pieces.
 
     Args:
-        longest_event: The limit for one event, in bytes.
+        longest_event: Limit for one event, in bytes.
     """
 
     __slots__ = (
@@ -76,13 +77,13 @@ class SSEDecoder:
         self._longest = longest_event
         self.blocks: list[bytes] = []
         """
-        The events that wait, as they came, the next one last, so that to take one is a pop. More
-        than one blank line in a row leaves LFs at the start of one, or nothing at all.
+        Waiting events, as they arrived. The next one is last, so that `pop` returns it. After more
+        than one blank line, a block starts with LFs or is empty.
         """
-        # How many of them, the next ones, are known to have no data.
+        # Number of blocks, counted from the next one, that are known to have no data.
         self._dataless = 0
-        # The pieces of the event that is not complete yet. A LF at the very end is held apart, in
-        # _tail_lf: with the next byte it may turn out to be half of a blank line.
+        # Pieces of the incomplete event. `_tail_lf` is a LF at the very end, which is the first
+        # half of a blank line if the next byte is a LF, too.
         self._held: list[bytes] = []
         self._held_size = 0
         self._tail_lf = False
@@ -92,7 +93,7 @@ class SSEDecoder:
 
     def receive_data(self, data: bytes) -> None:
         """
-        Take the next bytes of the stream; `b""` is its end.
+        Add the next bytes of the stream; `b""` is the end.
 
         Raises:
             EventTooLongError: An event exceeds the limit.
@@ -102,9 +103,9 @@ class SSEDecoder:
             return
         if not self._started:
             data = self._without_bom(data)
-        # Line ends become LF. A CR at the end of a read may be half of a CRLF. It ends its line
-        # now, and a LF that follows is skipped: waiting would hold a finished event back until the
-        # next one arrives.
+        # Replace line ends by LF. A CR at the end of a read may be half of a CRLF. It ends the line
+        # at once, and a LF that follows is skipped: waiting for it would delay a finished event
+        # until the next one arrives.
         if self._after_cr:
             self._after_cr = False
             if data.startswith(b"\n"):
@@ -117,7 +118,7 @@ class SSEDecoder:
 
     def next_event(self) -> Event | None:
         """
-        The next event, or `None` if more data is needed, or if the input has ended.
+        Return the next event; `None` if more data is needed, or if the input has ended.
         """
         while self.blocks:
             self._dataless = max(0, self._dataless - 1)
@@ -131,8 +132,8 @@ class SSEDecoder:
 
     def put_back(self, blocks: list[bytes], *, is_whole: bool) -> None:
         """
-        Take *blocks*, the parts of an event that was handed out, as events of their own, to be
-        handed out next. *is_whole* says whether the last one has its blank line.
+        Return *blocks*, the parts of the event that `next_event` returned last, as the next events.
+        *is_whole* is whether a blank line ended the last one.
         """
         if not is_whole:
             self._held = [blocks.pop()]
@@ -141,7 +142,7 @@ class SSEDecoder:
 
     def first_block(self) -> bytes:
         """
-        Return the first event that waits and says something, as it came; `b""` if none does.
+        Return the block of the first waiting event that has data; `b""` if there is none.
         """
         waiting = [*self.blocks, b"".join(self._held)] if self._ended else self.blocks
         found = filter(
@@ -151,9 +152,9 @@ class SSEDecoder:
 
     def has_event(self) -> bool:
         """
-        Whether one of the events that wait has data that is not blank.
+        Return whether a waiting event has data that is not blank.
         """
-        # What was looked at before without success lies at the end; new events come to the front.
+        # Blocks that were searched before are at the end of the list. New ones are at the start.
         new = self.blocks[: len(self.blocks) - self._dataless]
         if any(map(_SAYS_SOMETHING.search, new)):
             return True
@@ -188,7 +189,7 @@ class SSEDecoder:
             rest = rest[:-1]
         if not self._held:
             rest = rest.lstrip(b"\n")
-            # A line end with nothing before it is a blank line that ends no event.
+            # A LF with nothing before it is a blank line, but there is no event that it ends.
             self._tail_lf = self._tail_lf and bool(rest)
         if rest:
             self._held.append(rest)

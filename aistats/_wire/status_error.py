@@ -1,5 +1,5 @@
 """
-The error for an answer whose status is not a good one, with advice.
+Makes the exception for a response with an error status, with advice in its message.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ def status_error_from(
     body: bytes, exchange: Exchange, retry_after: float | None = None
 ) -> APIStatusError:
     """
-    The error for an answer whose status is not a good one, and which asks to be left alone for
-    *retry_after* seconds.
+    Return the error for a response with an error status and *body*. *retry_after* is the delay that
+    its headers ask for, in seconds.
     """
     assert exchange.status is not None
     try:
@@ -47,10 +47,13 @@ def status_error(
     exchange: Exchange,
     retry_after: float | None = None,
 ) -> APIStatusError:
+    """
+    Return the error with *status* that *report* describes.
+    """
     message = report.message or "no reason was given"
     parts = [f"{status} {report.code}" if report.code else str(status), message]
     if report.code is None and message.startswith(f"{status} "):
-        parts = [message]  # pages begin with their status
+        parts = [message]  # the text of a page starts with the status
     advice = _advice(status, report, exchange)
     if retry_after:
         advice = f"{advice} It asks to be left alone for {retry_after:g} s.".strip()
@@ -105,7 +108,7 @@ def _advice_on_redirect(exchange: Exchange) -> str:
     location = exchange.headers.get("location")
     if location is None:
         return "It redirects to nowhere: check that base_url leads to the gateway's API."
-    if exchange.request is not None:  # it may be relative
+    if exchange.request is not None:  # the URL may be relative
         location = urljoin(exchange.request.url, location)
     kept = "Redirects are not followed, since the key and the prompt would go with them"
     address = location.partition("?")[0].rstrip("/")

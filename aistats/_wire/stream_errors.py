@@ -1,5 +1,5 @@
 """
-Errors that the events of a stream report.
+Makes exceptions of the errors that events of a stream report.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _WORDS_OF_ERRORS = (b'"error"', b'"errors"', b'"detail"', b'"base_resp"', b'"msg
 
 def error_event(data: bytes, what_to_do: str) -> StreamErrorEvent:
     """
-    Return the error that an event with *data* reports; *what_to_do* ends its message.
+    Return the error that an event with *data* reports. *what_to_do* is the end of its message.
     """
     try:
         frame = parse_json(data)
@@ -46,12 +46,12 @@ def status_of_first_event(
     block: bytes, exchange: Exchange, masked: Callable[[bytes], bytes]
 ) -> None:
     """
-    Raise the error that *block*, the first event, reports, if it names a status.
+    Raise the error that *block*, the first event, reports, if the error names a status.
 
     Raises:
-        APIStatusError: It does.
+        APIStatusError: The event is such an error.
     """
-    # Parsing is only worth it for an event that can be an error.
+    # Don't parse events that can't be an error.
     if not any(word in block for word in _WORDS_OF_ERRORS):
         return
     try:

@@ -1,9 +1,9 @@
 """
-Characters that a server cut in two: the halves of a surrogate pair in two frames of a stream.
+Joins surrogate pairs that a server split between two frames of a stream.
 
-A server in JavaScript that cuts text by UTF-16 units sends the escape of one half in one frame and
-that of the other in the next, which JSON allows (RFC 8259, section 8.2). The first half is held
-until the second arrives.
+A server in JavaScript that splits text by UTF-16 code units sends the escape of one half in one
+frame and the escape of the other in the next. JSON allows this (RFC 8259, section 8.2). The first
+half is held until the second arrives.
 """
 
 from __future__ import annotations
@@ -21,32 +21,32 @@ _UNKNOWN: Final = "\ufffd"
 
 class PairJoiner:
     """
-    Joins characters that were cut in two, across the frames of one stream.
+    Joins split surrogate pairs across the frames of one stream.
     """
 
     __slots__ = ("_held",)
 
     def __init__(self) -> None:
         self._held: dict[tuple[object, ...], str] = {}
-        """The first half of a character, by its choice and the key of its text."""
+        """First halves of characters, by choice and key of the text."""
 
     @property
     def is_holding(self) -> bool:
         """
-        Whether the first half of a character waits for the second.
+        Whether a first half is held until the second arrives.
         """
         return bool(self._held)
 
     @staticmethod
     def may_be_cut(data: bytes) -> bool:
         """
-        Return whether the frame *data* has an escape that may be half of a character.
+        Return whether the frame *data* has an escape that may be half of a surrogate pair.
         """
         return b"\\ud" in data or b"\\uD" in data
 
     def read(self, data: bytes) -> Any:
         """
-        Return the value of the frame *data*, halves at the end of its texts held back.
+        Return the value of the frame *data*, without first halves at the end of its texts.
 
         Raises:
             ValueError: It isn't JSON.
@@ -57,7 +57,7 @@ class PairJoiner:
 
     def join(self, frame: Wire) -> None:
         """
-        Put the halves that are held in front of the texts of *frame*, and hold those at their ends.
+        Add the held halves to the start of the texts of *frame*, and hold those at their ends.
         """
         for choice in as_objects(frame.get("choices")):
             index = choice.get("index")
@@ -85,7 +85,7 @@ class PairJoiner:
         holder[name] = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
     def _end(self, index: object, delta: Wire) -> None:
-        # The second half of the choice's texts will not come any more.
+        # The choice has ended, so no second halves will arrive.
         for path in [path for path in self._held if path[0] == index]:
             del self._held[path]
             name = path[1]

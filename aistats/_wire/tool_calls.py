@@ -1,5 +1,5 @@
 """
-The tool calls of one choice, put together from the pieces in which they arrive.
+Merges the pieces of the tool calls of one choice.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ __all__ = ("ToolCalls", "index_of", "join_into")
 
 def join_into(held: Wire, new: Wire, but: frozenset[str] = frozenset()) -> None:
     """
-    Put the keys of *new*, all but *but*, into *held*: lists are joined, else the last value that is
-    not null wins.
+    Add the keys of *new*, except those in *but*, to *held*. Lists are concatenated; otherwise the
+    last value that is not null wins.
     """
     for key, value in new.items():
         if value is None or key in but:
@@ -24,7 +24,7 @@ def join_into(held: Wire, new: Wire, but: frozenset[str] = frozenset()) -> None:
         if is_list(before) and is_list(value):
             before.extend(value)
         else:
-            # The list is ours from here on; the one that came belongs to its frame.
+            # Copy the list, because later ones are appended to it.
             held[key] = value.copy() if is_list(value) else value
 
 
@@ -40,22 +40,27 @@ class ToolCalls:
     """
     The tool calls of one choice.
 
-    An entry of a frame belongs to the call with its id, else to the newest on its index, else to
-    the newest. It opens a new one if its id is new and it has a name, if it has another name than
-    that call, if it repeats id and name on an index of its own, or if it has more to add to
-    arguments that are whole. Two calls can thus have the same id and index, as they do on the wire.
+    An entry of a frame belongs to the call with the same id, otherwise to the newest call with the
+    same index, otherwise to the newest call. It starts a new call in these cases:
 
-    Another name that comes before any arguments, on the same index, is the rest of the name.
+    * its id is new, and it has a name;
+    * its name differs from the name of that call;
+    * it repeats id and name, but has an index of its own;
+    * it has arguments, but those of that call are complete JSON already.
 
-    Arguments that repeat, with the id and name, what is held and go on from there take its place;
-    others are appended.
+    So two calls can have the same id and index, as some providers send them.
+
+    If another name arrives on the same index before any arguments, it is the rest of the name.
+
+    If an entry repeats the id, the name and the arguments so far, its arguments replace them
+    (cumulative streams). Otherwise they are appended.
     """
 
     __slots__ = ("_by_id", "_by_index", "_calls")
 
     def __init__(self) -> None:
         self._calls: list[_ToolCall] = []
-        # The newest call of each.
+        # The newest call with each id, and with each index.
         self._by_id: dict[str, _ToolCall] = {}
         self._by_index: dict[int | None, _ToolCall] = {}
 
@@ -63,6 +68,9 @@ class ToolCalls:
         return bool(self._calls)
 
     def add(self, entries: Any) -> None:
+        """
+        Add the `tool_calls` of a frame.
+        """
         for entry in map(_Entry, as_objects(entries)):
             call = self._find(entry)
             if call is None or self._is_beside(call, entry) or call.is_another(entry):
@@ -73,28 +81,31 @@ class ToolCalls:
             self._by_id[call.id] = call
 
     def result(self) -> list[Wire]:
+        """
+        Return the calls in the format of a whole answer.
+        """
         return [call.result() for call in self._calls]
 
     def _find(self, entry: _Entry) -> _ToolCall | None:
         if entry.id and (entry.name or entry.id in self._by_id):
             on_index = self._by_index.get(entry.index)
             if on_index is not None and on_index.id == entry.id:
-                return on_index  # of several calls with this id
+                return on_index  # several calls can have this id
             return self._by_id.get(entry.id)
         if entry.index is None:
             return self._calls[-1] if self._calls else None
         return self._by_index.get(entry.index)
 
     def _is_beside(self, call: _ToolCall, entry: _Entry) -> bool:
-        # Whether *entry*, which has the id of *call*, opens a call on an index of its own. Its
-        # arguments may follow by that index alone.
+        # Return whether *entry*, which has the id of *call*, starts a call with an index of its
+        # own. The entries that follow may have only that index.
         has_own_index = None not in (call.index, entry.index) and entry.index not in self._by_index
         return bool(entry.name) and has_own_index and not call.needs(entry.arguments)
 
 
 class _Entry:
     """
-    One entry of a frame's `tool_calls`, read.
+    One entry of a frame's `tool_calls`.
     """
 
     __slots__ = ("arguments", "id", "index", "is_custom", "name", "wire")
@@ -112,14 +123,14 @@ class _Entry:
 
 class _ToolCall:
     """
-    One call, with the arguments that have come so far.
+    One call, with the arguments that have arrived.
     """
 
     __slots__ = ("_arguments", "_extras", "_is_custom", "_json", "_name", "id", "index")
 
     def __init__(self, index: int | None, *, like: _ToolCall | None) -> None:
         self.index = index
-        # A second call of the same function may come without id and name of its own.
+        # A second call of the same function may have no id and name of its own.
         self.id: str = like.id if like else ""
         self._name: str = like._name if like else ""
         self._is_custom: bool = like._is_custom if like else False
@@ -129,7 +140,7 @@ class _ToolCall:
 
     def is_another(self, entry: _Entry) -> bool:
         """
-        Whether *entry*, by its id or index a part of this call, can't be one.
+        Return whether *entry* starts another call, although its id or index is that of this one.
         """
         if entry.name and self._name and entry.name != self._name:
             return not self._continues_name(entry)
@@ -138,6 +149,9 @@ class _ToolCall:
         return self._json.is_reached and not self._is_custom
 
     def add(self, entry: _Entry) -> None:
+        """
+        Add *entry*, a part of this call.
+        """
         if self._repeats(entry):
             self._arguments.clear()
             self._json = _JSONEnd()
@@ -150,13 +164,16 @@ class _ToolCall:
         join_into(self._extras, entry.wire, frozenset({"id", "index", "function", "custom"}))
 
     def result(self) -> Wire:
+        """
+        Return the call in the format of a whole answer.
+        """
         kind, text = ("custom", "input") if self._is_custom else ("function", "arguments")
         called = {"name": self._name, text: "".join(self._arguments)}
         return {"id": self.id, "type": kind, **self._extras, kind: called}
 
     def needs(self, arguments: str) -> bool:
         """
-        Whether *arguments* can be a part of those that this call still lacks.
+        Return whether *arguments* can continue those of this call.
         """
         return bool(arguments.strip()) and not self._json.is_reached
 
@@ -164,14 +181,14 @@ class _ToolCall:
         return not self._arguments and entry.index == self.index
 
     def _name_with(self, entry: _Entry) -> str:
-        # A name comes in pieces, or each time all over again.
+        # A name arrives in pieces, or is repeated in each entry.
         if self._name and self._continues_name(entry) and not entry.name.startswith(self._name):
             return self._name + entry.name
         return entry.name or self._name
 
     def _repeats(self, entry: _Entry) -> bool:
-        # The name tells a repetition from a piece that happens to begin like the whole. The older
-        # gateway, which always repeats, sends no index, and no name until the end.
+        # A piece may happen to start like the arguments so far; only an entry with the name repeats
+        # them. The older gateway always repeats them, and sends no index, and the name at the end.
         if not entry.id or entry.id != self.id or not (entry.name or entry.index is None):
             return False
         return bool(entry.arguments) and entry.arguments.startswith("".join(self._arguments))
@@ -179,7 +196,7 @@ class _ToolCall:
 
 class _JSONEnd:
     """
-    Tells when the end of a JSON object or array is reached, piece by piece, each looked at once.
+    Detects the end of a JSON object or array that arrives in pieces. Each is read once.
     """
 
     __slots__ = ("_depth", "_escaped", "_in_string", "is_reached")
