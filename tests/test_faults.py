@@ -68,7 +68,7 @@ HI: dict[str, Any] = {"model": "openai/gpt-5-nano", "messages": "Hi"}
 MIB = 1024 * 1024
 MISSING_HOST = "gateway.invalid"
 ADVICE = re.compile(
-    r"\b(add|ask again|check|give|mend|raise|send (fewer|less)|set|try( it)? again|use)\b",
+    r"\b(add|ask again|check|fix|give|raise|send (fewer|less)|set|try( it)? again|use)\b",
     re.IGNORECASE,
 )
 

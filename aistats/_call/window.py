@@ -60,9 +60,9 @@ class Window:
         self.maximum = maximum
         self.limit = maximum
         self.threshold = math.inf
-        """Below this limit, growth is that of slow start."""
+        """Below this limit, the window grows by slow start."""
         self.until = 0.0
-        """End of the cooldown, by the clock; 0.0 where there is none."""
+        """End of the cooldown, by the clock; 0.0 if there is none."""
         self.full_at = 0
         """The ticket that reached the limit last."""
         self.throttled = 0
@@ -70,19 +70,19 @@ class Window:
         self.recent: deque[float] = deque(maxlen=_RECENT)
         """The last latencies, in seconds."""
         self._credit = 0
-        self._shrunk_at = 0  # the last ticket of the round that shrank it last
+        self._shrunk_at = 0  # the last ticket of the round of the last decrease
         self._before = maximum  # the limit before that round
-        self._accepted = 0  # how many requests of that round were not turned away
-        self._cooled_at = 0  # the last ticket of the round that began the last cooldown
-        self._refusals = 0  # rounds that were throttled since the last answer
+        self._accepted = 0  # how many requests of that round were not rejected
+        self._cooled_at = 0  # the last ticket of the round of the last cooldown
+        self._refusals = 0  # rounds with rejections since the last answer
         self._base = math.inf  # the lowest median latency of any sample
-        self._good = 0  # the highest limit at which most answers were not slow beside it
-        self._slow = 0  # samples in a row that were slow all the same, at that limit or below
+        self._good = 0  # the highest limit at which most answers were not slow, compared to `_base`
+        self._slow = 0  # consecutive slow samples at `_good` or below
         self._open_sample(0)
 
     def find(self) -> None:
         """
-        Begin a slow start from one request, if nothing has been learned yet.
+        Start a slow start from one request, if nothing has been learned yet.
         """
         if not self.is_learnt:
             self.is_learnt = True
@@ -124,7 +124,7 @@ class Window:
         is_local: bool = False,
     ) -> None:
         """
-        Learn from an answer that says "not so fast", or from a local limit that was reached.
+        Learn from a rejection as too fast, or from a local limit that was reached.
 
         Args:
             ticket: The request's ticket; negative if the caller limits its requests itself.
@@ -154,7 +154,7 @@ class Window:
 
     def _shrink(self, ticket: int, started: int, in_flight: int) -> None:
         if ticket > self._shrunk_at:
-            if self._refusals <= 1:  # else nothing was accepted at the old limit
+            if self._refusals <= 1:  # otherwise, nothing was accepted at the old limit
                 self._before = self.limit
             self._shrunk_at = started
             self._accepted = in_flight

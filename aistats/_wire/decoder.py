@@ -1,5 +1,5 @@
 """
-Events of a stream become chunks, and the whole that they make. No I/O.
+Decodes the events of a stream into chunks, and merges them into one response. No I/O.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ class StreamDecoder:
 
     def receive_data(self, data: bytes) -> None:
         """
-        Take the next bytes; `b""` is the end of the input.
+        Add the next bytes; `b""` is the end of the input.
 
         Raises:
             StreamError: An event is longer than the limit.
@@ -148,18 +148,18 @@ class StreamDecoder:
 
     def receive_whole(self, body: bytes) -> None:
         """
-        Take the JSON of a whole completion, which came in place of a stream.
+        Decode *body*, the JSON of a whole completion that came instead of a stream.
         """
         self._is_whole = True
-        # In JSON a line end is a space, except in strings, where it is escaped.
+        # In JSON, a line end between tokens means the same as a space, and strings have none.
         self._sse.blocks.append(b"data: " + b" ".join(body.splitlines()))
         self.receive_data(b"")
 
     def check_first_event(self) -> None:
         """
-        Raise the error that the first event reports, if it names a status. Nothing is consumed.
+        Raise the error that the first event reports, if the error names a status. Consume nothing.
 
-        Such a response has no content, so the call can be retried.
+        No content has arrived then, so the call can be retried.
 
         Raises:
             APIStatusError: The first event is such an error.

@@ -80,7 +80,7 @@ _ADVICE_BY_CODE = {
 }
 
 _ADVICE_BY_STATUS = {
-    400: "Mend the request; trying it again as it is won't help.",
+    400: "Fix the request; the same request would fail again.",
     401: "Check the key: AI_STATS_API_KEY in the environment, or api_key=.",
     402: "Add credit to the account.",
     403: "Use a key that is allowed to do this, or another model or region.",
@@ -88,7 +88,7 @@ _ADVICE_BY_STATUS = {
     407: "Check the user name and the password of the proxy in HTTP_PROXY or HTTPS_PROXY.",
     409: "Try again when it is ready.",
     413: "Send less: the gateway takes at most 16 MiB of JSON, a proxy may take less.",
-    422: "Mend the request; trying it again as it is won't help.",
+    422: "Fix the request; the same request would fail again.",
     429: "Send fewer requests at a time, and try again later.",
 }
 

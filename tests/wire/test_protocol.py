@@ -415,7 +415,7 @@ def test_the_body_has_the_better_id():
         (
             400,
             {"error": "validation_error", "description": "Bad."},
-            "400 validation_error: Bad. | Mend the request; trying it again as it is won't help.",
+            "400 validation_error: Bad. | Fix the request; the same request would fail again.",
         ),
         (
             400,
@@ -456,7 +456,7 @@ def test_the_message_of_an_error(status: int, body: Any, expected: str):
         (404, "not_found", "base_url"),
         (409, "not_ready", "ready"),
         (413, "payload_too_large", "16 MiB"),
-        (422, "x", "Mend"),
+        (422, "x", "Fix"),
         (429, "rate_limited", "fewer"),
         (429, "key_limit_exceeded", "quota"),
         (502, "google_empty_response", "token limit"),
