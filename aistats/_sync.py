@@ -1,6 +1,5 @@
 """
-The synchronous client: `AsyncClient` seen through a background event loop. There is no logic of
-calls here.
+The synchronous client. It runs the calls of `AsyncClient` on a background event loop.
 """
 
 from __future__ import annotations
@@ -35,13 +34,14 @@ __all__ = ("Client",)
 
 class Client:
     """
-    Talks to the gateway from synchronous code.
+    Sends requests to the gateway from synchronous code.
 
-    The same as `AsyncClient`, on an event loop in a background thread. All clients of a process
-    share it, and it starts with the first call. It works where an event loop runs already, as in a
-    notebook, and from many threads at once. Use it with `with`, or close it with `close()`; one
-    that is dropped or never closed closes its connections by itself. After `os.fork()` the child's
-    first call starts anew. A service that is asynchronous itself should use `AsyncClient`.
+    Has the methods of `AsyncClient`. An event loop in a background thread runs the calls. All
+    clients of a process share the loop, and the first call starts it. A client works where another
+    event loop runs, as in a notebook, from many threads at once, and in a forked child.
+
+    Use the client in a `with` statement, or call `close()`. A client that is dropped closes its
+    connections. Asynchronous services should use `AsyncClient`.
 
     Args:
         api_key: The gateway's key; by default the environment's `AI_STATS_API_KEY`, else its
@@ -79,10 +79,10 @@ class Client:
         session: aiohttp.ClientSession | Callable[[], aiohttp.ClientSession] | None = None,
         max_response_bytes: int = MAX_RESPONSE_BYTES,
     ) -> None:
-        # With the first client: it takes long to load, as what `Gateway` loads.
+        # Imported with the first client, since aiohttp takes long to import.
         from ._net.loop import BackgroundCalls
 
-        given, api_key = [api_key], None  # so that no traceback shows it
+        given, api_key = [api_key], None  # no traceback shows the key
         key = key_source(given.pop())
         settings = ClientSettings(
             base_url,
@@ -98,12 +98,12 @@ class Client:
         self._calls = BackgroundCalls(self._gateway.transport)
 
     def __repr__(self) -> str:
-        # A traceback with locals may show a client whose making has failed.
+        # A traceback with locals may show a client whose `__init__` has failed.
         where = self.base_url if hasattr(self, "_gateway") else "not made"
         return f"<{type(self).__name__}: {where}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # It pickles by its settings, the key among them, so that a pool of processes can use it.
+        # The pickle has the settings and the key, so that a pool of processes can use the client.
         own = ("_gateway", "_calls")
         state = {name: value for name, value in vars(self).items() if name not in own}
         return _remade, (type(self), self._gateway.arguments()), state
@@ -111,14 +111,14 @@ class Client:
     @property
     def base_url(self) -> str:
         """
-        Where the gateway is, without a slash at the end.
+        URL of the gateway, without a slash at the end.
         """
         return self._gateway.base_url
 
     @property
     def limits(self) -> Limits:
         """
-        How many requests may be under way at once, as the gateway's answers have taught.
+        How many requests may be in flight at once, as learned from the gateway's responses.
         """
         return self._gateway.limits
 
@@ -248,7 +248,7 @@ class Client:
 
 
 def _remade(kind: type[Client], settings: dict[str, Any]) -> Client:
-    # Not by `kind(...)`: a subclass may have an `__init__` with other arguments.
+    # A subclass may have an `__init__` with other arguments, so don't call `kind(...)`.
     client = kind.__new__(kind)
     Client.__init__(client, **settings)
     return client

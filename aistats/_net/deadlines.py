@@ -1,9 +1,8 @@
 """
-When what is under way on an event loop is given up: all limits of time of all calls, by one timer.
+Time limits of all calls on an event loop, with one timer.
 
-A timer for each limit of each call would cost a call a tenth of its time, and nearly all of them
-are for nothing. Here a deadline is a number that moves, and the one timer is set anew only where a
-deadline comes before it.
+A timer for each limit would make a call a tenth slower, and few of these timers would ever fire. So
+a deadline is a number that moves. The timer is set again only when a deadline comes before it.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ __all__ = ("Deadline", "Deadlines", "Interruption")
 
 class Deadlines:
     """
-    The deadlines on one event loop. For that loop's thread.
+    The deadlines on one event loop. Use it in the loop's thread only.
     """
 
     __slots__ = ("_loop", "_pending", "_rings_at", "_timer", "now")
@@ -35,20 +34,20 @@ class Deadlines:
 
     def add(self, deadline: Deadline) -> None:
         """
-        Keep *deadline* until it ends or is over.
+        Track *deadline* until it ends or expires.
         """
         self._pending.add(deadline)
         self.expect(deadline.at)
 
     def discard(self, deadline: Deadline) -> None:
         """
-        Keep *deadline* no longer.
+        Stop tracking *deadline*.
         """
         self._pending.discard(deadline)
 
     def expect(self, at: float) -> None:
         """
-        There is a deadline *at* that time.
+        Make sure that the timer fires no later than *at*.
         """
         if at < self._rings_at:
             if self._timer is not None:
@@ -58,7 +57,7 @@ class Deadlines:
 
     def close(self) -> None:
         """
-        Give up all that is under way.
+        Expire all deadlines, since the client is closed.
         """
         for deadline in list(self._pending):
             deadline.expire("closed")
@@ -73,18 +72,18 @@ class Deadlines:
             for deadline in [each for each in self._pending if each.at <= now]:
                 deadline.expire()
         finally:
-            # Those that have moved, and those that are not due yet.
+            # Set the timer for the deadlines that moved or are not due yet.
             self.expect(min((each.at for each in self._pending), default=math.inf))
 
 
 class Deadline:
     """
-    Until when one attempt may go on: for all of it, and for each wait in it.
+    The time limits of one attempt: for the whole attempt, and for each wait in it.
 
     Args:
-        deadlines: Those of the loop.
-        idle: The longest wait, in seconds; `None` for any.
-        total: What is left for all of it, in seconds; `None` for any time.
+        deadlines: The deadlines of the loop.
+        idle: The longest wait, in seconds; `None` for no limit.
+        total: The time left for the attempt, in seconds; `None` for no limit.
     """
 
     __slots__ = ("_deadlines", "_give_up", "_idle", "_idle_at", "_total_at", "at", "expired")
@@ -96,13 +95,13 @@ class Deadline:
         self._total_at = math.inf if total is None else deadlines.now() + total
         self._give_up: Callable[[], object] = _nothing
         self.at = self._total_at
-        """When it is over, by the loop's time, as things are."""
+        """When the deadline expires, by the loop's clock, unless it moves."""
         self.expired: Literal["idle", "total", "closed"] | None = None
-        """Which of the two limits is over, or that all was given up."""
+        """Which limit was exceeded, or `"closed"`; `None` before."""
 
     def begin(self, give_up: Callable[[], object]) -> None:
         """
-        From now on *give_up* is called when it is over, once; nobody waits yet.
+        Start the total timeout. Call *give_up* once, when the deadline expires.
         """
         if self.expired is not None:
             give_up()
@@ -113,18 +112,18 @@ class Deadline:
 
     def want(self, *, silence: float = 0.0) -> None:
         """
-        Somebody wants something from now on, after *silence*, in seconds, that counts already.
+        Start to count idle time, *silence* seconds of which have passed already.
         """
         now = self._deadlines.now()
         self._idle_at = now + self._idle - silence
         if self._idle_at <= now:
-            # What says nothing comes so fast that nobody ever waits.
+            # Bytes without content arrive so fast that the reader never waits.
             self.at = self._idle_at
             self.expire()
 
     def wait(self) -> None:
         """
-        There is nothing yet, so somebody waits.
+        Start the idle timeout: the reader is waiting for data.
         """
         if self.expired is None:
             self.at = min(self._idle_at, self._total_at)
@@ -132,20 +131,23 @@ class Deadline:
 
     def pause(self) -> None:
         """
-        Nobody waits any more; how long the caller takes for what it got is no silence.
+        Pause the idle timeout while the caller processes data.
         """
         self.at = self._total_at
 
     def end(self) -> None:
         """
-        What it is for has ended.
+        Stop tracking this deadline; the operation is complete.
         """
         self._deadlines.discard(self)
-        self._give_up = _nothing  # no cycle by way of what would be given up
+        self._give_up = _nothing  # breaks a reference cycle
 
     def expire(self, why: Literal["closed"] | None = None) -> None:
         """
-        It is over, *why* where that is not for a limit.
+        Expire the deadline and call `give_up`.
+
+        Args:
+            why: The reason, if it is not a time limit.
         """
         self._deadlines.discard(self)
         if self.expired is None:
@@ -159,8 +161,9 @@ def _nothing() -> None:
 
 class Interruption:
     """
-    When called, cancels the task that is in its context, which goes on after the end of it. A
-    cancellation by somebody else goes through.
+    Cancels the task that is inside its `with` block, when called.
+
+    The task continues after the block. A cancellation by other code is not suppressed.
     """
 
     __slots__ = ("_before", "_is_used", "_task")
@@ -183,7 +186,7 @@ class Interruption:
         if is_own and self._task is not None:
             self._task.uncancel()
         is_own = is_own and self._cancellations() <= self._before
-        self._task = None  # no cycle by way of the task's end; and from now on it cancels nothing
+        self._task = None  # breaks a reference cycle; a later call cancels nothing
         return is_own and isinstance(error, asyncio.CancelledError)
 
     def __call__(self) -> None:
@@ -193,10 +196,10 @@ class Interruption:
 
     def soon(self) -> None:
         """
-        The same, from any thread.
+        Cancel the task, from any thread.
         """
         if (task := self._task) is not None:
-            with contextlib.suppress(RuntimeError):  # the loop is closed, and the task gone
+            with contextlib.suppress(RuntimeError):  # the loop is closed
                 task.get_loop().call_soon_threadsafe(self)
 
     def _cancellations(self) -> int:

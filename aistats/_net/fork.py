@@ -1,6 +1,7 @@
 """
-What becomes of loops, connections and locks in a forked child, which has its parent's memory but
-not its threads.
+Resets loops, connections and locks in a forked child.
+
+The child has its parent's memory, but not its threads.
 """
 
 from __future__ import annotations
@@ -14,27 +15,27 @@ __all__ = ("inherit", "watch_forks")
 
 class Forked(Protocol):
     """
-    Something that a forked child can't use as it is.
+    An object that a forked child can't use before a reset.
     """
 
     def begin_anew(self) -> None:
         """
-        Be as new; called in the child, before anything else runs there.
+        Reset the object. Called in the child, before other code runs there.
         """
         ...
 
 
 def watch_forks(forked: Forked) -> None:
     """
-    Have `begin_anew()` of *forked* called in each forked child, for as long as somebody has it.
+    Call `begin_anew()` of *forked* in each forked child, until *forked* is collected.
     """
     _watched.add(forked)
 
 
 def inherit(*parents: object) -> None:
     """
-    Keep what is the parent's, and never use it: to collect it would be to close it, and closing
-    would speak to the parent's peers.
+    Keep the parent's objects alive, unused. Collecting them would close connections that the parent
+    still uses.
     """
     _inherited.append(parents)
 
@@ -48,5 +49,5 @@ def _begin_anew() -> None:
         forked.begin_anew()
 
 
-if hasattr(os, "register_at_fork"):  # Windows knows no forks
+if hasattr(os, "register_at_fork"):  # not on Windows
     os.register_at_fork(after_in_child=_begin_anew)

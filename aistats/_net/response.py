@@ -1,5 +1,5 @@
 """
-An answer as it comes in over aiohttp, until nobody reads it any more.
+A response over aiohttp, from its headers to the end of its body.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ __all__ = ("Response",)
 
 class Response:
     """
-    One answer, whose body is read as it comes.
+    A response whose body is read as it arrives.
 
-    Whoever drops it without closing it closes its connection, from whatever thread.
+    If it is dropped without being closed, in any thread, its connection is closed.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Response:
     @property
     def content_type(self) -> str:
         """
-        What kind of body it has, without parameters.
+        Media type of the body, without parameters.
         """
         return self._raw.content_type
 
@@ -61,15 +61,15 @@ class Response:
 
     async def receive(self, *, silence: float = 0.0) -> bytes:
         """
-        All bytes that are ready, at least one; `b""` at the end of the body.
+        Return all bytes that are ready, at least one; `b""` at the end of the body.
 
         Args:
-            silence: Seconds in which nothing came that says something; they count for the limit.
+            silence: Seconds since the last content arrived; they count toward the idle timeout.
 
         Raises:
-            APIConnectionError: The connection was lost, or a limit ran out.
+            APIConnectionError: The connection was lost, or a time limit was exceeded.
             ConfigurationError: The client was closed, or this is a forked child of the process that
-                asked.
+                sent the request.
         """
         if os.getpid() != self._pid:
             raise ConfigurationError(
@@ -80,7 +80,7 @@ class Response:
         content = self._raw.content
         self._deadline.want(silence=silence)
         if content.exception() is None:
-            # What is there already is not waited for. A whole answer mostly comes with its headers.
+            # Return buffered data without a wait. Most short bodies arrive with the headers.
             if ready := content.read_nowait():
                 return ready
             if content.at_eof():
@@ -100,16 +100,15 @@ class Response:
             else:
                 self._failure = translated(error, self.host, self._timeout, phase)
         except BaseException:
-            # Cancelled: what is left of the answer is of no use to anybody.
+            # Cancelled: the rest of the response is not needed.
             self.close()
             raise
         finally:
             self._deadline.pause()
         arrived = b""
         if content.exception() is not None:
-            # aiohttp holds back what it has read once the connection has failed. It had arrived, so
-            # it comes first.
-            nothing: Any = None  # that is how it is taken back
+            # After a failure, aiohttp withholds data that it has received. Return the data first.
+            nothing: Any = None  # clears the exception
             content.set_exception(nothing)
             arrived = content.read_nowait()
         self.close()
@@ -127,11 +126,14 @@ class Response:
 
     async def read(self, limit: int, start: bytes = b"") -> tuple[bytes, bool]:
         """
-        Return the body, unpacked, up to about *limit* bytes, and whether that is all of it. *start*
-        has been received before.
+        Return the decompressed body, up to about *limit* bytes, and whether it is complete.
+
+        Args:
+            limit: The longest body that is read in full, in bytes.
+            start: The part of the body that was received before.
 
         Raises:
-            APIConnectionError: The connection was lost, or a limit of time ran out.
+            APIConnectionError: The connection was lost, or a time limit was exceeded.
         """
         pieces = [start] if start else []
         size = len(start)
@@ -145,29 +147,28 @@ class Response:
 
     def close(self) -> None:
         """
-        Let go of the connection: back to the pool if the body has ended, else it is closed. For the
-        loop's thread.
+        Return the connection to the pool if the body has ended, else close it. Use this in the
+        loop's thread only.
         """
         if self._is_mine():
             self._is_open = False
             self._reading.close()
 
     def _is_mine(self) -> bool:
-        # In a forked child, to close it would be to take the parent's connection off its loop.
+        # In a forked child, closing would remove the parent's connection from the parent's loop.
         return self._is_open and self._pid == os.getpid()
 
     def close_soon(self, *, grace: float = 0.0) -> None:
         """
-        The same, from any thread.
+        Return or close the connection, from any thread.
 
         Args:
-            grace: Seconds in which the body may still end by itself, so that the connection can be
-                kept.
+            grace: Seconds in which the body may still end, so that the connection can be kept.
         """
         if self._is_mine():
             self._is_open = False
             if grace and self._raw.content.is_eof():
-                # The connection is in the pool already, as after most streams.
+                # The connection is already in the pool, as after most streams.
                 grace = 0.0
                 if _is_running(self._loop):
                     self._reading.close()
@@ -175,8 +176,8 @@ class Response:
             _call_soon(self._loop, self._reading.close, grace)
 
     def __del__(self) -> None:
-        # aiohttp's response is in a reference cycle and closes nothing when it is collected on
-        # another thread.
+        # aiohttp's response is in a reference cycle, and closes nothing when another thread
+        # collects it.
         self.close_soon()
 
 
@@ -194,12 +195,12 @@ def _call_soon(loop: asyncio.AbstractEventLoop, call: Callable[[], None], after:
         else:
             loop.call_soon_threadsafe(call)
     except RuntimeError:
-        pass  # the loop is closed, and with it the pool and its connections
+        pass  # the loop is closed, and so are its connections
 
 
 class _Reading:
     """
-    The body of an answer, from its headers on until nobody reads it any more.
+    Closes or releases the connection of a response. Tells the reader if the connection breaks.
     """
 
     __slots__ = ("_closed", "_deadline", "_raw")
@@ -210,49 +211,49 @@ class _Reading:
         self._closed: asyncio.Future[None] | None = None
         deadline.begin(self.break_off)
         if raw.connection is not None and (protocol := raw.connection.protocol) is not None:
-            # It has not all come yet.
+            # The body is not complete yet.
             if protocol.read_timeout is not None:
-                # Set by a session, to limit the wait for the headers. aiohttp would also count the
-                # time in which the caller does not read. From here on the deadline is the limit.
+                # A session sets it to limit the wait for the headers. aiohttp also counts time in
+                # which the caller does not read. From here on the deadline is the limit.
                 protocol.read_timeout = None
-                protocol.start_timeout()  # stops the timer that runs
+                protocol.start_timeout()  # stops the running timer
             self._closed = protocol.closed
             if self._closed is not None:
-                # One on each connection stays, however many answers come on it.
+                # Keep one callback for each connection, however many responses it carries.
                 self._closed.remove_done_callback(_look_at)
                 self._closed.add_done_callback(_look_at)
                 self._closed.add_done_callback(self._tell)
 
     def close(self) -> None:
         """
-        Let go of the connection: back to the pool if the body has ended, else it is closed.
+        Return the connection to the pool if the body has ended, else close it.
         """
         self._deadline.end()
         if self._closed is not None:
-            # The connection may live on, and would keep this.
+            # The connection may stay open and would keep this object alive.
             self._closed.remove_done_callback(self._tell)
         self.break_off()
 
     def break_off(self) -> None:
         """
-        Close the connection, unless the body has ended; a waiting reader is told.
+        Close the connection, unless the body has ended. A waiting reader gets an exception.
         """
-        # aiohttp would tell it by an exception that is the same object each time, and gathers the
-        # frames of all readers, and what they hold, for ever.
+        # aiohttp would raise one shared exception object, whose traceback would keep the frames of
+        # all readers alive.
         if not self._raw.closed:
             if self._raw.content.exception() is None:
                 self._raw.content.set_exception(aiohttp.ClientConnectionError("Connection closed"))
             self._raw.close()
 
     def _tell(self, ended: asyncio.Future[None]) -> None:
-        # Where a body breaks the rules of HTTP, aiohttp closes the connection and does not tell the
-        # body's reader, who would wait for a limit of time.
+        # On malformed HTTP, aiohttp closes the connection without an exception for the reader. The
+        # reader would wait until a timeout.
         content = self._raw.content
         if not content.is_eof() and content.exception() is None:
             content.set_exception(aiohttp.ServerDisconnectedError())
 
 
 def _look_at(ended: asyncio.Future[None]) -> None:
-    # So that asyncio does not complain that nobody did.
+    # Retrieve the exception, so that asyncio doesn't log it.
     if not ended.cancelled():
         ended.exception()

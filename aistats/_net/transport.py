@@ -1,13 +1,13 @@
 """
-One request out, one answer back, by way of aiohttp.
+Sends one request over aiohttp and returns its response.
 
-A connection pool belongs to an event loop, so there is one for each loop that the transport is used
-on. It is opened at first use by an async generator that stays suspended while the pool is in use.
-That makes every end the same: closing the transport, dropping it, and the end of the loop
-(`asyncio.run` closes what generators are open) all close the generator, and with it the pool.
+A connection pool belongs to an event loop, so a transport has one pool for each loop that uses it.
+The first request opens the pool in an async generator, which stays suspended while the pool is in
+use. Closing the transport, dropping it, and the end of the loop all close the generator, which
+closes the pool. (`asyncio.run` closes all open generators.)
 
-An aiohttp error is never raised, nor chained to ours: its traceback would lead to frames whose
-locals hold the key.
+An aiohttp error is never raised, nor chained to an error of this package. Its traceback leads to
+frames whose locals hold the key.
 """
 
 from __future__ import annotations
@@ -48,16 +48,16 @@ T = TypeVar("T")
 
 OWN_SERVERS: dict[str, type[Transport]] = {}
 """
-Host and port of servers that this process has started, with the transport that speaks to each. No
-proxy leads to them.
+Host and port of servers that this process started, and the transport of each. Requests to them use
+no proxy.
 """
 
 _AUTOMATIC = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
-"""Headers that aiohttp's session adds where they are missing."""
+"""Headers that aiohttp's session adds if they are missing."""
 
 _KNOWS_AIOHTTP = aiohttp.__version__.startswith("3.14.")
 """
-Whether its parts can be put together here, without its session, which takes 25 of 95 µs of a call.
+Whether requests can bypass aiohttp's session, which takes 25 of the 95 µs of a call.
 """
 
 
@@ -80,14 +80,14 @@ class Transport:
         self._ssl_context = ssl_context
         self._session = session
         watch_forks(self)
-        # Loops of several threads open their pools at the same time.
+        # The loops of several threads may open their pools at the same time.
         self._lock = threading.Lock()
         self._pools: dict[asyncio.AbstractEventLoop, _Pool] = {}
 
     @property
     def host(self) -> str:
         """
-        Whom it talks to, for messages.
+        Host and port of the gateway, used in error messages.
         """
         return self._url.host_port_subcomponent or str(self._url)
 
@@ -103,21 +103,21 @@ class Transport:
         trace: AttemptTimes,
     ) -> Response:
         """
-        Send one request, and return the answer when its headers are there.
+        Send one request, and return the response when its headers have arrived.
 
         Args:
             method: The HTTP method.
-            path: What follows the base URL.
-            body: The request's body.
-            headers: What `prepared` returned.
-            query: Added to the URL.
-            timeout: The limits of the call.
-            remaining: What is left of its `total`, in seconds.
-            trace: Is filled in with the times, whatever happens.
+            path: The path after the base URL.
+            body: The body of the request.
+            headers: The headers, from `prepared`.
+            query: Parameters added to the URL.
+            timeout: The time limits of the call.
+            remaining: The time left of `timeout.total`, in seconds.
+            trace: Records the times of the attempt, also when it fails.
 
         Raises:
-            APIConnectionError: No answer came.
-            ConfigurationError: The user's session is closed, or is another loop's.
+            APIConnectionError: No response arrived.
+            ConfigurationError: The user's session is closed, or belongs to another loop.
         """
         pool = self._pools.get(running_loop()) or await self._open()
         whom = self._whom(pool.proxy)
@@ -128,8 +128,8 @@ class Transport:
             raw = await pool.answer(
                 method, self._address(path, query), headers.fields, body, timeout, deadline
             )
-            # A user's own session has no traces of ours: there, only an error while connecting
-            # proves that nothing was sent.
+            # A user's own session doesn't report when the request is sent. Only an error while
+            # connecting proves that it was not.
             trace.is_sent = trace.is_sent or self._session is not None
             if raw is not None:
                 trace.first_byte = monotonic()
@@ -142,7 +142,7 @@ class Transport:
                 )
             is_own = self._session is None
             failure = translated(error, whom, timeout, trace.phase, is_own=is_own)
-        # Out of the handler, so that aiohttp's error is not this one's context.
+        # Raised outside the handler, so that aiohttp's error is not the context of this one.
         try:
             raise failure
         finally:
@@ -150,11 +150,11 @@ class Transport:
 
     async def wait(self, start: Callable[[], Awaitable[T]], seconds: float | None = None) -> T:
         """
-        What the awaitable gives that *start* begins, unless the client is closed meanwhile.
+        Return the result of the awaitable that *start* returns.
 
         Raises:
-            ConfigurationError: It was closed.
-            TimeoutError: So many *seconds* were over before.
+            ConfigurationError: The client was closed meanwhile.
+            TimeoutError: The awaitable took more than this number of *seconds*.
         """
         pool = self._pools.get(running_loop()) or await self._open()
         deadline = Deadline(pool.deadlines, None, seconds)
@@ -170,7 +170,7 @@ class Transport:
 
     async def sleep(self, seconds: float) -> None:
         """
-        Let so many *seconds* pass.
+        Wait for this number of *seconds*.
 
         Raises:
             ConfigurationError: The client was closed meanwhile.
@@ -179,10 +179,10 @@ class Transport:
 
     def interruption(self) -> Interruption:
         """
-        What interrupts the task that this is called in.
+        Return an object that interrupts the current task.
 
         Raises:
-            ConfigurationError: There is no asyncio.
+            ConfigurationError: No asyncio event loop runs.
         """
         running_loop()
         return Interruption()
@@ -192,12 +192,11 @@ class Transport:
 
     async def aclose(self) -> None:
         """
-        Close the pool of the loop that this runs on. A pool of another loop is closed with that
-        loop.
+        Close the pool of the running loop. Pools of other loops are closed with their loops.
         """
         try:
             loop = asyncio.get_running_loop()
-        except RuntimeError:  # not asyncio, which has no pool here
+        except RuntimeError:  # not under asyncio, so there is no pool
             return
         with self._lock:
             pool = self._pools.pop(loop, None)
@@ -212,17 +211,17 @@ class Transport:
 
     def prepared(self, headers: Mapping[str, str]) -> PreparedHeaders:
         """
-        Return all headers of a request: what aiohttp would add, and *headers*, which win.
+        Return all headers of a request: *headers*, and those that aiohttp adds if they are missing.
         """
         merged = CIMultiDict({"Host": self._url.host_port_subcomponent or ""})
         merged.update(aiohttp.ClientRequest.DEFAULT_HEADERS)
-        for name, value in headers.items():  # one by one: a name in another case is the same
+        for name, value in headers.items():  # one by one, since names ignore case
             merged[name] = value
         return PreparedHeaders(merged)
 
     def begin_anew(self) -> None:
         """
-        In a forked child: the pools are the parent's.
+        Reset after fork: the pools belong to the parent.
         """
         inherit(self._pools)
         self._lock = threading.Lock()
@@ -243,8 +242,7 @@ class Transport:
         proxy = environment_proxy(self._url) if is_proxied else None
         lock = asyncio.Lock()
         life = _session_life(self._session or self._own_session, deadlines, lock)
-        # The generator's first step does not wait for anything, so no other task can get here
-        # meanwhile.
+        # The first step of the generator doesn't suspend, so no other task can run meanwhile.
         session = await life.__anext__()
         pool = _Pool(session, deadlines, life, proxy)
         finalizer = weakref.finalize(pool, _drop, loop, os.getpid(), life, session, deadlines, lock)
@@ -265,7 +263,7 @@ class Transport:
         """
         Close the connections of this loop that have been idle since *before*, by `monotonic`.
 
-        Where one of them was closed by the server, the others of its age mostly were, too.
+        If the server closed one of them, it has usually closed the others of the same age as well.
         """
         pool = self._pools.get(asyncio.get_running_loop())
         if pool is not None and isinstance(pool.session.connector, Connector):
@@ -277,7 +275,7 @@ def running_loop() -> asyncio.AbstractEventLoop:
     Return the event loop that runs in this thread.
 
     Raises:
-        ConfigurationError: None does, as under Trio.
+        ConfigurationError: No asyncio event loop runs, as under Trio.
     """
     try:
         return asyncio.get_running_loop()
@@ -291,17 +289,17 @@ def running_loop() -> asyncio.AbstractEventLoop:
 @attrs.define(eq=False, repr=False)
 class _Pool:
     """
-    Connections on one loop: the transport's own, or those of the user's session.
+    The connections on one loop, in the transport's own session or in the user's.
     """
 
     session: aiohttp.ClientSession
     deadlines: Deadlines
-    """Of what is under way."""
+    """The deadlines of operations in progress."""
     life: AsyncGenerator[aiohttp.ClientSession, None] | None = None
     """Closes the session; `None` for a session that the user closes."""
     proxy: URL | None = None
     is_plain: bool = attrs.field(init=False)
-    """Whether the session is as the transport made it, and aiohttp's version is known."""
+    """Whether the session is unmodified, and aiohttp's version is known."""
 
     def __attrs_post_init__(self) -> None:
         self.is_plain = _KNOWS_AIOHTTP and is_untouched(self.session)
@@ -316,17 +314,17 @@ class _Pool:
         deadline: Deadline,
     ) -> aiohttp.ClientResponse | None:
         """
-        Send one request, and return the answer when its headers are there; `None` where the
-        *deadline* was over before.
+        Send one request, and return the response when its headers have arrived; `None` if the
+        *deadline* expired before.
         """
-        # Until there is a connection, a task is all that can be given up.
+        # Until there is a connection, only the task can be interrupted.
         with Interruption() as interrupt:
             deadline.begin(interrupt)
             try:
                 raw = await self._send(method, url, headers, body, timeout, deadline)
                 if not deadline.expired:
                     return raw
-                raw.close()  # a middleware of the user's went on all the same
+                raw.close()  # a user's middleware ignored the interruption
             except Exception:
                 if not deadline.expired:
                     raise
@@ -352,11 +350,11 @@ class _Pool:
                 skip_auto_headers=[name for name in _AUTOMATIC if name not in headers],
                 timeout=_client_timeout(timeout.connect, timeout.idle),
                 allow_redirects=False,
-                raise_for_status=False,  # whatever the user's session does for others
+                raise_for_status=False,  # overrides the user's session
                 proxy=self.proxy,
             )
-        # What the session would do, without what no request of ours has: cookies, redirects,
-        # middlewares, limits of aiohttp's own.
+        # The steps of the session, without the features that no request here uses: cookies,
+        # redirects, middlewares, aiohttp's timeouts.
         request = Request(method, url, headers, body, self.proxy, deadline)
         connector = self.session.connector
         assert connector is not None
@@ -379,14 +377,14 @@ class _Pool:
                 raise
             return raw
         except BaseException:
-            # To close it would be to wait until the peer takes what is to be sent yet.
+            # Closing gracefully would wait until the peer has received the rest of the request.
             protocol.abort()
             connection.close()
             raise
 
     async def aclose(self) -> None:
         """
-        Give up what is under way, and close the connections that are not of the user's session.
+        End all operations, and close the connections, except those of the user's session.
         """
         self.deadlines.close()
         if self.life is not None:
@@ -397,7 +395,7 @@ async def _session_life(
     make: Callable[[], aiohttp.ClientSession], deadlines: Deadlines, lock: asyncio.Lock
 ) -> AsyncGenerator[aiohttp.ClientSession, None]:
     made: Any = make()
-    del make  # a method of the transport, which would never be collected
+    del make  # a reference to the transport would keep it alive
     if not hasattr(made, "request") or not hasattr(made, "closed"):
         if asyncio.iscoroutine(made):
             made.close()
@@ -415,7 +413,7 @@ async def _session_life(
 async def _close_session(
     session: aiohttp.ClientSession, deadlines: Deadlines, lock: asyncio.Lock
 ) -> None:
-    async with lock:  # whoever comes second waits for the first
+    async with lock:  # a second caller waits for the first
         deadlines.close()
         await session.close()
 
@@ -426,13 +424,13 @@ def _drop(
     life: AsyncGenerator[aiohttp.ClientSession, None],
     *session: Any,
 ) -> None:
-    # Nobody has the pool any more. Its generator is not left to the collector: asyncio would close
-    # it in a task that the end of the loop does not wait for. It lives on until it is closed, so a
-    # loop that ends meanwhile closes it.
+    # The pool has been collected. Its generator is closed here, not left to the collector: asyncio
+    # would close it in a task that the end of the loop does not wait for. If the loop ends
+    # meanwhile, it closes the generator.
     if pid != os.getpid():
         inherit(life, session)
         return
-    with contextlib.suppress(RuntimeError):  # the loop is closed, and has closed it before
+    with contextlib.suppress(RuntimeError):  # the loop is closed, and so is the pool
         loop.call_soon_threadsafe(_end, loop, life, *session)
 
 
@@ -443,10 +441,10 @@ def _end(
     *rest: Any,
 ) -> None:
     def finish(ended: asyncio.Task[None]) -> None:
-        if ended.cancelled():  # as all tasks are when a loop ends, perhaps before it began
+        if ended.cancelled():  # by the end of the loop, perhaps before the first step
             _end(loop, life, session, *rest)
             return
-        with contextlib.suppress(StopIteration, RuntimeError):  # it is at its end, or on the way
+        with contextlib.suppress(StopIteration, RuntimeError):  # closed or closing
             life.aclose().__await__().send(None)
 
     if not session.closed:
@@ -455,8 +453,8 @@ def _end(
 
 @functools.lru_cache(maxsize=16)
 def _client_timeout(connect: float | None, idle: float | None) -> aiohttp.ClientTimeout:
-    # aiohttp rounds limits up to whole seconds above ceil_threshold; ours are exact. What is not
-    # for a connection that is being made is for `Deadline`.
+    # aiohttp rounds limits above `ceil_threshold` up to whole seconds; these are exact. `Deadline`
+    # enforces all limits but that for connecting.
     return aiohttp.ClientTimeout(
         total=None, sock_connect=connect, sock_read=idle, ceil_threshold=math.inf
     )
