@@ -168,3 +168,56 @@ print(call(aistats.Client()))
 """)
 
     assert program.output() == "True\nHi\n"
+
+
+def test_ctrl_c_beside_another_loop(script: RunScript) -> None:
+    """Ctrl-C at any moment of a call ends it where an event loop runs, and the client works on."""
+    program = script(f"""{BEGINNING}
+import asyncio, signal
+def interrupt(*_): raise KeyboardInterrupt
+signal.signal(signal.SIGALRM, interrupt)
+interrupted = []
+async def cell(client):
+    for number in range(60):
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 0.0002 * (number % 15 + 1))
+            call(client)
+        except KeyboardInterrupt:
+            interrupted.append(number)
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+    return call(client)
+with aistats.Client() as client:
+    call(client)
+    print(asyncio.run(cell(client)), bool(interrupted))
+""")
+
+    assert program.output() == "Hi True\n"
+
+
+def test_finalizers_on_the_loop(script: RunScript) -> None:
+    """Objects collected in the loop's thread may close their client; a call there is refused."""
+    program = script(f"""{BEGINNING}
+class Closes:
+    def __init__(self):
+        self.client, self.itself = aistats.Client(), self
+        call(self.client)
+    def __del__(self):
+        self.client.close()
+        done.add("closed")
+class Calls:
+    def __init__(self): self.itself = self
+    def __del__(self):
+        try: call(client)
+        except aistats.ConfigurationError as error: done.add(str(error)[:50])
+done = set()
+client = aistats.Client()
+broken = aistats.Client(base_url="http://127.0.0.1:1", max_retries=aistats.RetryPolicy(
+    retry_if=lambda *_: gc.collect() < 0))
+gc.disable()
+Closes(), Calls()
+try: call(broken)
+except aistats.APIConnectionError: print(*sorted(done), sep="\\n")
+""")
+
+    assert program.output() == "A Client was called from the event loop thread tha\nclosed\n"
