@@ -15,6 +15,7 @@ import attrs
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from reading import Reading, read
 from shapes import (
     CITATIONS,
     CITY,
@@ -52,7 +53,6 @@ from shapes import (
 )
 
 from aistats import (
-    AIStatsError,
     ChatCompletionChunk,
     ChatCompletionsResponse,
     StreamError,
@@ -71,42 +71,6 @@ quick = settings(
 )
 
 
-@attrs.frozen
-class Reading:
-    """
-    What a decoder made of a stream: its chunks, and the response or the error behind them.
-    """
-
-    chunks: list[ChatCompletionChunk]
-    response: ChatCompletionsResponse | None
-    error: AIStatsError | None = None
-
-    @property
-    def text(self) -> str:
-        """
-        The new text of all chunks.
-        """
-        return "".join(chunk.text for chunk in self.chunks)
-
-
-def read(*reads: bytes) -> Reading:
-    """
-    The stream that arrives in *reads* and then ends.
-    """
-    decoder = StreamDecoder()
-    chunks: list[ChatCompletionChunk] = []
-    try:
-        for data in (*reads, b""):
-            decoder.receive_data(data)
-            while (item := decoder.next_chunk()) is not NEED_DATA:
-                if item is None:
-                    return Reading(chunks, decoder.response())
-                chunks.append(item)
-    except AIStatsError as error:
-        return Reading(chunks, error.partial, error)
-    raise AssertionError("the decoder asks for more after the end of the input")
-
-
 def read_frames(*frames: Frame) -> Reading:
     """
     The stream of these frames.
@@ -118,10 +82,7 @@ def assemble(*frames: Frame) -> ChatCompletionsResponse:
     """
     The response of a stream that ends properly.
     """
-    reading = read_frames(*frames)
-    assert reading.error is None
-    assert reading.response is not None
-    return reading.response
+    return read_frames(*frames).whole
 
 
 def calls(them: Iterable[ToolCall]) -> tuple[Call, ...]:

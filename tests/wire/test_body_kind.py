@@ -8,6 +8,7 @@ import json
 from typing import Any
 
 import pytest
+from reading import read, split
 from servers import DONE, OPENING, STOP, completion, delta, sse
 
 import aistats
@@ -15,7 +16,7 @@ from aistats._exchange import Exchange
 from aistats._views.completion import ChatCompletionsResponse
 from aistats._wire.answer import completion_from
 from aistats._wire.body_kind import is_event_stream, to_utf8
-from aistats._wire.decoder import NEED_DATA, StreamDecoder
+from aistats._wire.decoder import StreamDecoder
 
 BOM = b"\xef\xbb\xbf"
 JSON = json.dumps(completion("Hi")).encode()
@@ -162,21 +163,6 @@ def test_events_that_are_no_whole_completion(
 # -- lines of data without blank lines between them ----------------------------------------------
 
 
-def read(body: bytes, *, size: int) -> tuple[list[str], str | None]:
-    """
-    The texts of a stream that comes in pieces of *size* bytes, and its `finish_reason`.
-    """
-    decoder = StreamDecoder()
-    pieces = [body[at : at + size] for at in range(0, len(body), size)]
-    texts: list[str] = []
-    for data in [*pieces, b""]:
-        decoder.receive_data(data)
-        chunk: Any
-        while (chunk := decoder.next_chunk()) is not NEED_DATA and chunk is not None:
-            texts.append(chunk.text)
-    return [text for text in texts if text], decoder.response().finish_reason
-
-
 DENSE = STORY.replace(b"\n\n", b"\n")
 
 
@@ -198,7 +184,10 @@ def test_events_without_blank_lines(body: bytes, size: int):
     """
     Lines of data that are JSON each, but not together, are events.
     """
-    assert read(body, size=size) == (["Hi"], "stop")
+    reading = read(*split(body, size))
+
+    assert [chunk.text for chunk in reading.chunks if chunk.text] == ["Hi"]
+    assert reading.whole.finish_reason == "stop"
 
 
 @pytest.mark.parametrize("size", [1, 100_000])
@@ -208,11 +197,11 @@ def test_events_without_blank_lines_that_are_cut(size: int):
     """
     dense = (OPENING + delta("Hi") + delta(" there")).replace(b"\n\n", b"\n")
 
-    with pytest.raises(aistats.StreamInterruptedError) as caught:
-        read(dense[:-10], size=size)
+    reading = read(*split(dense[:-10], size))
 
-    assert caught.value.partial is not None
-    assert caught.value.partial.text == "Hi"
+    assert isinstance(reading.error, aistats.StreamInterruptedError)
+    assert reading.response is not None
+    assert reading.response.text == "Hi"
 
 
 def test_one_event_over_several_lines():
@@ -222,7 +211,10 @@ def test_one_event_over_several_lines():
     text = json.dumps(json.loads(delta("Hi").removeprefix(b"data: ")), indent=1)
     event = "".join(f"data: {line}\n" for line in text.splitlines()).encode() + b"\n"
 
-    assert read(OPENING + event + STOP + DONE, size=50) == (["Hi"], "stop")
+    reading = read(*split(OPENING + event + STOP + DONE, 50))
+
+    assert [chunk.text for chunk in reading.chunks if chunk.text] == ["Hi"]
+    assert reading.whole.finish_reason == "stop"
 
 
 def test_lines_of_events_without_blank_lines():

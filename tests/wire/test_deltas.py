@@ -6,13 +6,14 @@ from __future__ import annotations
 
 import json
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+from reading import read, split
 from servers import DONE, OPENING, STOP, delta, sse
 from shapes import STREAMS, Shape, body_of
-from test_assembly import answer_of, calls, read
+from test_assembly import answer_of, calls
 
 from aistats._views.completion import ChatCompletionChunk
 from aistats._wire.decoder import NEED_DATA, StreamDecoder
@@ -30,13 +31,6 @@ def as_openai_reads(chunks: list[ChatCompletionChunk]) -> dict[str, str]:
             seen["reasoning"] += first.reasoning or ""
             seen["refusal"] += first.refusal or ""
     return seen
-
-
-def split(body: bytes, size: int) -> Iterator[bytes]:
-    """
-    The *body* in reads of *size* bytes.
-    """
-    return (body[at : at + size] for at in range(0, len(body), size))
 
 
 def _index(chunk: ChatCompletionChunk) -> int | None:
@@ -142,7 +136,7 @@ def test_a_whole_answer_in_deltas(
     An answer that comes as a whole is in the deltas once: text, thought, refusal and calls.
     """
     wire = WHOLES[name]
-    answer = answer_of(read(sse(wire) + DONE).response)  # type: ignore[arg-type]  # it is whole
+    answer = answer_of(read(sse(wire) + DONE).whole)
     chunks = how(wire)
     seen = as_openai_reads(chunks)
     called = [

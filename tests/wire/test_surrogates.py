@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from reading import read
 
 from aistats import ChatCompletionChunk
 from aistats._wire.decoder import StreamDecoder
@@ -37,33 +38,19 @@ def frames(pieces: list[dict[str, Any]], *, end: bool = True) -> bytes:
     return b"".join(lines) + b"data: [DONE]\n\n"
 
 
-def read(data: bytes) -> tuple[list[ChatCompletionChunk], StreamDecoder]:
-    """
-    All chunks of *data*, and the decoder at its end.
-    """
-    decoder = StreamDecoder()
-    decoder.receive_data(data)
-    decoder.receive_data(b"")
-    chunks: list[ChatCompletionChunk] = []
-    while isinstance(chunk := decoder.next_chunk(), ChatCompletionChunk):
-        chunks.append(chunk)
-    return chunks, decoder
-
-
 def check(data: bytes, key: str, expected: str) -> None:
     """
     The stream says *expected* under *key*, in the deltas and in the whole.
     """
-    chunks, decoder = read(data)
-    deltas = [chunk.to_dict() for chunk in chunks]
+    reading = read(data)
+    deltas = [chunk.to_dict() for chunk in reading.chunks]
     text = "".join(delta["choices"][0]["delta"].get(key) or "" for delta in deltas)
-    response = decoder.response()
 
     assert text == expected
     if key == "content":
-        assert "".join(chunk.text for chunk in chunks) == response.text == expected
+        assert reading.text == reading.whole.text == expected
     else:
-        assert response.reasoning == expected
+        assert reading.whole.reasoning == expected
     text.encode()  # no half is left
 
 
@@ -121,9 +108,8 @@ def test_arguments(is_cumulative: bool):
         }
         for at, piece in enumerate(pieces)
     ]
-    _, decoder = read(frames(deltas))
 
-    (call,) = decoder.response().tool_calls
+    (call,) = read(frames(deltas)).whole.tool_calls
     assert json.loads(call.arguments) == {"a": "😀"}
 
 
