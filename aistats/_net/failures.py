@@ -1,5 +1,5 @@
 """
-aiohttp's errors, and deadlines that are over, turned into ours: what happened and what to do.
+Turns aiohttp's errors and expired deadlines into errors of this package.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def given_up(
     deadline: Deadline, host: str, timeout: Timeout, phase: str
 ) -> APIConnectionError | ConfigurationError:
     """
-    Our error for what was given up when *deadline* was over.
+    Return the error for an operation that ended because *deadline* expired.
     """
     if deadline.expired == "idle":
         return out_of_time("idle", timeout.idle, host, phase)
@@ -41,14 +41,14 @@ def translated(
     error: BaseException, host: str, timeout: Timeout, phase: str, *, is_own: bool = True
 ) -> APIConnectionError | APIResponseError | ConfigurationError:
     """
-    Return our error for *error*, which aiohttp or the system raised.
+    Return the package's error for *error*, which aiohttp or the system raised.
 
     Args:
-        error: What was raised.
+        error: The exception.
         host: Host and port of the gateway, used in messages.
-        timeout: The limits of the call.
+        timeout: The time limits of the call.
         phase: What the call was doing.
-        is_own: Whether the session is the transport's, and not the user's.
+        is_own: Whether the session belongs to the transport, not to the user.
     """
     if isinstance(error, aiohttp.ConnectionTimeoutError):
         return out_of_time("connect", timeout.connect, host, "connecting")

@@ -1,8 +1,8 @@
 """
-Whether a program has hooked into aiohttp's session: tracing, recording, mocking.
+Detects tools that hook into aiohttp's session for tracing, recording or mocking.
 
-Requests of an untouched session go out by aiohttp's parts, without the session. Whatever hooks the
-session has to see every request: a test suite that believes it is offline must not be wrong.
+Requests bypass an unmodified session for speed. Tools that hook the session must see every request:
+a test suite that expects to be offline must not send any.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ("is_patched", "is_untouched")
 
 
 def _genuine(owner: type[Any], name: str, module: types.ModuleType) -> Any:
-    # The function that aiohttp defines; something else if it was patched before this import.
+    # Return aiohttp's own function; another object if it was patched before this import.
     function = vars(owner).get(name)
     code = getattr(function, "__code__", None)
     is_genuine = type(function) is types.FunctionType and (
@@ -37,11 +37,11 @@ _REQUEST_SEND = _genuine(_Request, "send", aiohttp.client_reqrep)
 
 def is_patched() -> bool:
     """
-    Return whether something else stands in place of aiohttp's own methods now.
+    Return whether aiohttp's methods are replaced at the moment.
 
     vcrpy, aioresponses, pook, Datadog and New Relic replace `ClientSession._request`.
     """
-    # It is asked for each request, so that what is patched or restored at any time counts.
+    # Checked for each request, since methods may be patched and restored at any time.
     return (
         _Session._request is not _SESSION_REQUEST  # pyright: ignore[reportPrivateUsage]
         or _Session.request is not _SESSION_METHOD
@@ -51,7 +51,7 @@ def is_patched() -> bool:
 
 def is_untouched(session: aiohttp.ClientSession) -> bool:
     """
-    Return whether *session* is as the transport makes it, and nothing was hooked into it.
+    Return whether *session* is unmodified since the transport created it.
 
     OpenTelemetry and Sentry wrap `ClientSession.__init__`, which adds trace configurations.
     """

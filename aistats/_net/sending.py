@@ -1,5 +1,5 @@
 """
-A request as it goes out over aiohttp: what is small at once, the rest piece by piece, watched.
+Sends requests over aiohttp: a small body with the headers, a large one in pieces with a timeout.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from .deadlines import Deadline
 __all__ = ("SMALL", "PreparedHeaders", "Request", "Upload")
 
 SMALL: Final = 32 * 1024
-"""Bytes that go out at once: asyncio lets a socket's buffer grow to twice as many."""
+"""Size up to which a body is sent at once, in bytes: half of asyncio's write buffer limit."""
 
 
 class PreparedHeaders:
     """
-    All headers of a request. Its repr does not show them, since the key is among them.
+    All headers of a request. The repr hides them, since they contain the key.
     """
 
     __slots__ = ("fields",)
@@ -37,10 +37,10 @@ class PreparedHeaders:
 
 class Request(aiohttp.ClientRequest):
     """
-    A request from whose end on the answer is waited for.
+    A request that starts the idle timeout when its body has been sent.
 
-    A body that fits into the socket's buffer goes out with the head, at once; aiohttp would take a
-    task for it, a tenth of a call.
+    A small body is sent with the headers. aiohttp would start a task for it, which makes a call a
+    tenth slower.
     """
 
     def __init__(
@@ -68,18 +68,18 @@ class Request(aiohttp.ClientRequest):
 
     def update_headers(self, headers: Any) -> None:
         """
-        Take *headers*, which have the host.
+        Use *headers* as they are; they include `Host`.
         """
         self.headers = headers.copy()
 
     def update_auto_headers(self, skip_auto_headers: Any) -> None:
         """
-        Add nothing: they have all.
+        Add nothing: the headers are complete.
         """
 
     async def send(self, conn: Connection) -> aiohttp.ClientResponse:
         """
-        Send it, and return the answer, which is to be started.
+        Send the request, and return a response that the caller has to start.
         """
         protocol = conn.protocol
         assert protocol is not None
@@ -107,19 +107,19 @@ class Request(aiohttp.ClientRequest):
         self, writer: AbstractStreamWriter, conn: Connection, content_length: int | None = None
     ) -> None:
         """
-        Write the body.
+        Write the body, then start the idle timeout.
         """
         await super().write_bytes(writer, conn, content_length)
-        if SENDING.get().first_byte is None:  # else the answer began before
+        if SENDING.get().first_byte is None:  # the response has not begun
             self._deadline.want()
             self._deadline.wait()
 
 
 class Upload(io.BytesIO):
     """
-    A body that goes out piece by piece; each piece that is taken says that the one before went out.
+    A body that is sent in pieces. Each read restarts the idle timeout: the piece before was sent.
 
-    It also keeps aiohttp from warning of more bytes than a mebibyte in one piece.
+    aiohttp warns of a body of more than 1 MiB that is given as bytes; it doesn't for a file object.
     """
 
     def __init__(self, body: bytes, deadline: Deadline) -> None:
@@ -128,7 +128,7 @@ class Upload(io.BytesIO):
 
     def read(self, size: int | None = -1, /) -> bytes:
         """
-        The next piece.
+        Return the next piece.
         """
         piece = super().read(size)
         trace = SENDING.get()

@@ -1,5 +1,5 @@
 """
-Which certificates are trusted, and what to do where one is not.
+Trusted certificates, and advice for certificates that are rejected.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ __all__ = ("advice_on", "context_of_environment", "key_log_fault")
 
 _VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 
-# OpenSSL's numbers for why a certificate was not accepted (X509_V_ERR_*).
+# OpenSSL's codes for a rejected certificate (X509_V_ERR_*).
 _NOT_YET_VALID, _EXPIRED, _WRONG_HOST, _WRONG_ADDRESS = 9, 10, 62, 64
 
 
 def context_of_environment() -> ssl.SSLContext | None:
     """
-    Return the TLS context for the authorities that `SSL_CERT_FILE` and `SSL_CERT_DIR` name now;
-    `None` where neither is set.
+    Return the TLS context for the current values of `SSL_CERT_FILE` and `SSL_CERT_DIR`; `None` if
+    neither is set.
 
-    aiohttp makes its own context when it is imported, and never looks at them again.
+    aiohttp creates its own context on import, and reads the variables only then.
 
     Raises:
         ConfigurationError: `SSLKEYLOGFILE` names a file that can't be written.
@@ -44,7 +44,7 @@ def _context(_: tuple[str | None, ...]) -> ssl.SSLContext:
 
 def key_log_fault(error: OSError) -> str:
     """
-    Return the message for a TLS context that could not be made, since a file can't be used.
+    Return the message for a TLS context that can't be created because of a file.
     """
     return (
         f"TLS can't be set up: {error.strerror or error}"
@@ -55,7 +55,7 @@ def key_log_fault(error: OSError) -> str:
 
 def advice_on(error: object) -> str:
     """
-    Return what to do about a certificate that was not accepted because of *error*.
+    Return advice for a certificate that was rejected with *error*.
     """
     code = getattr(error, "verify_code", None)
     if code == _EXPIRED:
