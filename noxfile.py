@@ -101,7 +101,7 @@ def bench(session: nox.Session) -> None:
 @nox.session
 def demo(session: nox.Session) -> None:
     """
-    A model on this machine writes a limerick.
+    A model on this machine writes a poem.
     """
     session.install(".[local]")
-    session.run("python", "-m", "aistats", "--local", "Write a limerick about lighthouses.")
+    session.run("python", "-m", "aistats", "--local", "Write a short poem about a lighthouse.")

@@ -41,6 +41,9 @@ _NO_KEY = """\
 there is no API key: set AI_STATS_API_KEY (or PHASEO_API_KEY) to yours, and the gateway answers;
 or add --local, and a small model on this machine answers without one (98 MB, fetched once)."""
 
+_LOCAL_PROMPT = "Write a short poem about a lighthouse."
+"""What the small local model is asked if there is no prompt; it does well on this one."""
+
 _PATIENCE = 2.0  # seconds until the command says that it waits for standard input
 
 # The library's messages name its arguments. The command has variables in their place.
@@ -126,7 +129,9 @@ def _run(arguments: Sequence[str] | None) -> int:
     try:
         options = parser.parse_args(arguments)
         if options.prompt is None and (sys.stdin is None or sys.stdin.isatty()):
-            parser.error("give a prompt, as an argument or on standard input")
+            if not options.local:
+                parser.error("give a prompt, as an argument or on standard input")
+            options.prompt = _LOCAL_PROMPT
     except SystemExit:
         _write("")  # the help, which is flushed here and not by the interpreter at its end
         raise
@@ -188,6 +193,8 @@ def _answer(options: argparse.Namespace) -> int:
             return _judge(_print_answer(client, params, options))
     model = local(options.model)
     params["model"] = model.model_name
+    if options.model is None:
+        params["temperature"] = 0  # the small model does best, and says the same each time
     with model as client:
         return _judge(_print_answer(client, params, options))
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import importlib.util
+import io
 import json
 import os
 import re
@@ -28,6 +29,7 @@ import pytest
 from servers import auntil, until
 
 import aistats
+from aistats import _cli
 from aistats._local import fetch, local, process
 
 pytestmark = pytest.mark.anyio
@@ -872,3 +874,26 @@ class TestRealModel:
 
         chat = await caller.generate_text(model="any", messages="Say hi", max_tokens=1)
         assert chat.usage.completion_tokens == 1
+
+
+@pytest.mark.local
+@pytest.mark.xdist_group("model")
+@pytest.mark.skipif(bool(missing()), reason=missing())
+def test_the_first_impression(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """
+    README's first command writes a poem, the same one each time, streamed or not; so does `--local`
+    on a terminal without a prompt.
+    """
+    keyboard = io.StringIO()
+    keyboard.isatty = lambda: True  # type: ignore[method-assign]
+    monkeypatch.setattr("sys.stdin", keyboard)
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    (prompt,) = re.findall(r'python -m aistats --local "(.*?)"', readme)
+    poems: list[str] = []
+    for arguments in ([prompt], ["--no-stream", prompt], []):
+        assert _cli.main(["--local", *arguments]) == 0
+        poems.append(capsys.readouterr().out)
+
+    assert len(set(poems)) == 1
+    assert len(poems[0].splitlines()) >= 8
+    assert "lighthouse" in poems[0]
