@@ -269,6 +269,8 @@ def _new_loop() -> asyncio.AbstractEventLoop:
     loop = asyncio.new_event_loop()
     with contextlib.suppress(AttributeError):  # uvloop has its own clock
         loop.time = monotonic  # type: ignore[method-assign]
+    # In asyncio's debug mode, a busy machine would otherwise be reported as a slow callback.
+    loop.slow_callback_duration = 1.0
     return loop
 
 
