@@ -1,8 +1,8 @@
 """
 One call: an operation, the bytes of its request, and its options.
 
-A `Call` is ready to be made and does not know who makes it: `AsyncClient` awaits it, `Client` has
-it awaited on the background loop.
+A `Call` works for both clients: `AsyncClient` awaits it, and `Client` awaits it on the background
+loop.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ __all__ = ("Call",)
 T = TypeVar("T")
 
 _MAX_ERROR_BYTES = 1024 * 1024
-_LONGEST_START = 64 * 1024  # blank bytes before a body that shows what it is
+_LONGEST_START = 64 * 1024  # blank bytes before a body, at most
 _MAX_COMMENTS = 10_000  # before a stream's first event
 
 
@@ -107,8 +107,8 @@ class Call(Generic[T]):
         return self._read(current, body)
 
     def _read(self, current: CurrentAttempt, body: bytes) -> T:
-        # A server that echoes the request echoes the key. An error must not show it; an answer is
-        # left as it is.
+        # A server that echoes the request echoes the key. An error must not show it. An answer is
+        # not changed.
         read = self.operation.read
         try:
             return read(body, current.exchange, self.body)
@@ -132,22 +132,22 @@ class Call(Generic[T]):
                 await _receive_first_event(response, decoder, start, limit)
                 decoder.check_first_event()
             else:
-                # JSON in place of a stream is a whole completion or an error; nothing else is.
+                # JSON instead of a stream is a whole completion or an error.
                 body = await self._read_whole(response, start)
-                self._read(current, body)  # which raises the error that it may be
+                self._read(current, body)  # raises an error unless it is a completion
                 decoder.receive_whole(body)
         except APIConnectionError:
-            # Without an event, there was no answer.
+            # A stream without an event has no answer, so it can be retried.
             current.trace.first_byte = None
             raise
         except BaseException:
-            response.close()  # an error that is kept would hold the connection
+            response.close()  # otherwise, the traceback of a stored error would keep the connection
             raise
         finally:
             current.take_time()
 
         def finish() -> None:
-            # Not done earlier: it would delay the first chunk.
+            # Not earlier, because it would delay the first chunk.
             current.exchange.request = self._sent_request()
             current.take_time()
 
@@ -174,7 +174,7 @@ class Call(Generic[T]):
         try:
             body, _ = await response.read(_MAX_ERROR_BYTES)
         except (APIConnectionError, APIResponseError):
-            body = b""  # the status says enough
+            body = b""  # the status is enough
         exchange.request = self._sent_request()
         wait = retry_after(exchange.headers, datetime.now(UTC))
         raise status_error_from(current.masked(body), exchange, wait)
@@ -205,7 +205,7 @@ class Call(Generic[T]):
 
 
 async def _start_of(response: Response) -> tuple[bytes, bool]:
-    # The first bytes of the body, and whether it is an event stream.
+    # Return the first bytes of the body, and whether it is an event stream.
     start, begin = b"", monotonic()
     while True:
         data = await response.receive(silence=monotonic() - begin if start else 0.0)

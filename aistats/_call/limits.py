@@ -33,7 +33,7 @@ class Limits(Places):
         return self._window.limit
 
     @property
-    def most(self) -> int:
+    def maximum(self) -> int:
         """
         The highest value that `concurrency` can have.
         """

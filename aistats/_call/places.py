@@ -26,7 +26,7 @@ class Places:
     asked.
 
     Args:
-        most: Number of places at first, and at most.
+        maximum: Number of places at first, and at most.
         clock: Returns the time, in seconds, from any start.
         jitter: Returns a random number from 0 to 1.
     """
@@ -48,19 +48,19 @@ class Places:
 
     def __init__(
         self,
-        most: int,
+        maximum: int,
         *,
         clock: Callable[[], float] = monotonic,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self._clock = clock
         self._jitter = jitter
-        self._window = Window(most)
+        self._window = Window(maximum)
         self._started = 0
         self._empty()
         watch_forks(self)
 
-    def begin_anew(self) -> None:
+    def reset_after_fork(self) -> None:
         """
         Forget requests in flight and waiting: in a forked child, they are the parent's.
         """

@@ -30,8 +30,8 @@ T = TypeVar("T")
 Take = Callable[[StreamDecoder], T | Need | None]
 """Takes the next value from the decoder: `NEED_DATA` if it needs bytes, `None` at the end."""
 
-# After `[DONE]` the body has to end as well for its connection to be reused. Its end is mostly on
-# the way.
+# After `[DONE]`, the connection can only be reused once the body has ended. Usually that is
+# immediately.
 _GRACE = 0.25
 
 
@@ -58,7 +58,7 @@ class AnyStream:
         self._opened: OpenedStream | None = None
         self._state = State.NEW
         self._failure = ""
-        # Held by the reader. There is only one.
+        # Held by the only reader.
         self._reader = threading.Lock()
         # Seconds spent waiting without an event, and the start of the current wait. Time that the
         # caller spends between reads does not count.
@@ -143,7 +143,7 @@ class AnyStream:
 
     @contextlib.contextmanager
     def _reading(self) -> Generator[None, None, None]:
-        # What goes wrong while this is open ends the stream.
+        # Any exception inside this context ends the stream.
         if not self._reader.acquire(blocking=False):
             raise StreamError("The stream is being read already; only one reader at a time can.")
         self._next_plain = _no_chunk
@@ -163,7 +163,7 @@ class AnyStream:
             self._end(State.FAILED)
             raise
         except BaseException:
-            # The read was interrupted. Nobody can use the rest of the answer.
+            # The read was interrupted, so the rest of the answer is lost.
             self._end(State.CLOSED)
             raise
         finally:

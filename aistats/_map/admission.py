@@ -40,7 +40,7 @@ class Admission:
         self._limits = limits
         self._jitter = jitter
         self._is_auto = plan.concurrency == "auto"
-        highest = limits.most
+        highest = limits.maximum
         self.maximum = highest if plan.concurrency == "auto" else min(plan.concurrency, highest)
         """The highest number of requests in flight."""
         self._pace = Pace(plan.rpm, plan.tpm) if plan.rpm or plan.tpm else None

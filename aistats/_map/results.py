@@ -67,7 +67,7 @@ class AnyRun:
             return self._engine.progress()
         concurrency = self._plan.gateway.limits.concurrency
         if self._plan.concurrency != "auto":
-            concurrency = min(self._plan.concurrency, self._plan.gateway.limits.most)
+            concurrency = min(self._plan.concurrency, self._plan.gateway.limits.maximum)
         return attrs.evolve(Statistics().snapshot(self._total, 0, concurrency), cost=None)
 
     @property

@@ -18,7 +18,7 @@ class Forked(Protocol):
     An object that a forked child can't use before a reset.
     """
 
-    def begin_anew(self) -> None:
+    def reset_after_fork(self) -> None:
         """
         Reset the object. Called in the child, before other code runs there.
         """
@@ -27,7 +27,7 @@ class Forked(Protocol):
 
 def watch_forks(forked: Forked) -> None:
     """
-    Call `begin_anew()` of *forked* in each forked child, until *forked* is collected.
+    Call `reset_after_fork()` of *forked* in each forked child, until *forked* is collected.
     """
     _watched.add(forked)
 
@@ -44,10 +44,10 @@ _watched: weakref.WeakSet[Forked] = weakref.WeakSet()
 _inherited: list[Any] = []
 
 
-def _begin_anew() -> None:
+def _reset_all_after_fork() -> None:
     for forked in list(_watched):
-        forked.begin_anew()
+        forked.reset_after_fork()
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows
-    os.register_at_fork(after_in_child=_begin_anew)
+    os.register_at_fork(after_in_child=_reset_all_after_fork)

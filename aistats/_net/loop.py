@@ -56,7 +56,7 @@ class BackgroundCalls:
         _transports.add(transport)
         weakref.finalize(self, _transports.discard, transport).atexit = False
 
-    def begin_anew(self) -> None:
+    def reset_after_fork(self) -> None:
         """
         Forget the parent's calls in a forked child.
         """
@@ -198,7 +198,7 @@ class _Background:
         self.ident: int | None = None
         """Identifier of the loop's thread."""
 
-    def begin_anew(self) -> None:
+    def reset_after_fork(self) -> None:
         """
         Reset after fork: the child starts its own loop with its first call.
         """

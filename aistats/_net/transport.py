@@ -219,7 +219,7 @@ class Transport:
             merged[name] = value
         return PreparedHeaders(merged)
 
-    def begin_anew(self) -> None:
+    def reset_after_fork(self) -> None:
         """
         Reset after fork: the pools belong to the parent.
         """
