@@ -25,10 +25,13 @@ COLUMNS: Final = (
 )
 """The keys of `Outcome.to_dict`, in order."""
 
+_LONGEST_REPR: Final = 200
+"""Characters of a row or a text that a repr shows."""
+
 _OURS = ChatCompletionsResponse | AIStatsError
 
 
-@attrs.frozen
+@attrs.frozen(repr=False)
 class _Outcome:
     """
     What became of one row: a response or an error, never both.
@@ -62,6 +65,11 @@ class _Outcome:
     """Where the time of the call went, in seconds."""
     cached: bool = False
     """Whether the answer was there: in the checkpoint, or as the answer to a duplicate."""
+
+    def __repr__(self) -> str:
+        cached = ", cached=True" if self.cached else ""
+        result = f"text={_short(self.text)}" if self.error is None else f"error={self.error!r}"
+        return f"Outcome(index={self.index}, row={_short(self.row)}, {result}{cached})"
 
     @property
     def ok(self) -> bool:
@@ -111,6 +119,11 @@ class _Outcome:
             "seconds": self.timing.total,
             "request_id": source.request_id if isinstance(source, _OURS) else None,
         }
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _LONGEST_REPR else f"{text[:_LONGEST_REPR]}…"
 
 
 if TYPE_CHECKING:

@@ -33,6 +33,8 @@ class AnyRun:
     What both runs have in common: all but the waiting.
     """
 
+    _how_to_start = "not started: run.wait(), run.texts() and iterating start it"
+
     def __init__(
         self, plan: Plan, source: Rows | Source, before: Mapping[int, Outcome] | None = None
     ) -> None:
@@ -203,7 +205,7 @@ class AnyRun:
         outcomes = self.outcomes if self._engine is not None and self._keeps else ()
         failures = as_shown([each for each in outcomes if not each.ok])
         answers = as_shown([each for each in outcomes if each.ok])
-        facts = [tokens_as_shown(self.usage)]
+        facts = [tokens_as_shown(self.usage)] if self._engine is not None else [self._how_to_start]
         return run_html(self.progress, self.stopped, facts, failures, answers)
 
     def _new_engine(self, *, is_ordered: bool, keep: bool, is_shared: bool) -> Engine:

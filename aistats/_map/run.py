@@ -55,6 +55,7 @@ class AsyncRun(AnyRun):
     __module__ = "aistats"
 
     _feeder: Feeder | None = None
+    _how_to_start = "not started: `await run` or `async for` starts it"
 
     def __await__(self) -> Generator[Any, None, Self]:
         return self._all().__await__()

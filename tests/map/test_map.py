@@ -1490,7 +1490,8 @@ async def test_repr(caller: Caller, gateway: Gateway):
     assert re.fullmatch(
         r"<(Async)?Run done: 2 of 3, 1 failed, 0 cached, stopped='401 .*'>", repr(run)
     )
-    assert "secret" not in repr(run.outcomes)
+    assert "secret" not in repr(run)
+    assert "a secret answer" in repr(run.outcomes)
 
 
 # -- the checkpoint -----------------------------------------------------------------------------

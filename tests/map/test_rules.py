@@ -390,3 +390,33 @@ def test_all_are_drained():
 
     assert sorted(each.index for each in queue.drain()) == [0, 1]
     assert len(queue) == 0
+
+
+# -- what a person sees -------------------------------------------------------------------------
+
+
+def test_repr_of_an_outcome():
+    """
+    The repr of an outcome shows its row and its text or error, and no hash.
+    """
+    kind: Any = Outcome
+    answer = ChatCompletionsResponse({"choices": [{"message": {"content": "x" * 500}}]})
+
+    assert repr(kind(3, "a-hash", "row 3", None, answer)) == (
+        f"Outcome(index=3, row='row 3', text='{'x' * 199}…)"
+    )
+    assert repr(kind(3, "a-hash", "row 3", None, None, ValueError("no"), cached=True)) == (
+        "Outcome(index=3, row='row 3', error=ValueError('no'), cached=True)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("client", "how"), [("Client", "run.wait()"), ("AsyncClient", "await run")]
+)
+def test_a_run_that_has_not_started(client: str, how: str):
+    """
+    A notebook says of a new run how to start it.
+    """
+    made = getattr(aistats, client)(KEY, "http://127.0.0.1:1")
+
+    assert how in made.map(["a"], model="m")._repr_html_()
