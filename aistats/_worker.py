@@ -36,7 +36,7 @@ _OF_ONE_RUN = {"budget", "checkpoint", "key", "progress", "stop_after"}
 
 def share(workers: Any, concurrency: Any, rpm: float | None, tpm: float | None) -> dict[str, Any]:
     """
-    What one of so many *workers* may do: an equal part of each limit.
+    Return what one of *workers* workers may do: an equal part of each limit.
 
     Raises:
         ConfigurationError: There is not at least one request for each.
@@ -59,7 +59,7 @@ def share(workers: Any, concurrency: Any, rpm: float | None, tpm: float | None) 
 
 def prefixed(prefix: str, there: Any) -> dict[str, str]:
     """
-    The names of the new columns with *prefix*, and their types.
+    Return the names of the new columns with *prefix*, and their types.
 
     Raises:
         ConfigurationError: One of them is *there* already.
@@ -93,7 +93,7 @@ class Worker:
 
     def answers(self, rows: Any, **options: Any) -> list[dict[str, Any]]:
         """
-        For each row what goes into `COLUMNS`, in order; none is left out.
+        Return for each row the values of `COLUMNS`, in order.
 
         Args:
             rows: A list, or a `pandas.DataFrame`.

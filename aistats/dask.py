@@ -77,7 +77,8 @@ class ChatPlugin(_WorkerPlugin):  # type: ignore[misc]  # its base is unknown wi
 
 def map_partition(rows: Any, *, prefix: str = "", **options: Any) -> Any:
     """
-    The rows with their answers, on a worker that has a `ChatPlugin`; also for `dask.delayed`.
+    Return the rows with their answers, on a worker that has a `ChatPlugin`; also for
+    `dask.delayed`.
 
     New are `text`, `error`, `finish_reason`, `prompt_tokens`, `completion_tokens`, `cost` (US
     dollars, a float) and `request_id`. No row is dropped: where there is no answer, `error` says
@@ -118,7 +119,8 @@ def map_partition(rows: Any, *, prefix: str = "", **options: Any) -> Any:
 
 def map_partitions(collection: Any, **options: Any) -> Any:
     """
-    A Dask bag or data frame with the answers to its rows; see `map_partition` for the arguments.
+    Return a Dask bag or data frame with the answers to its rows; see `map_partition` for the
+    arguments.
     """
     if hasattr(collection, "dtypes"):  # Dask wants an empty frame that says what comes out
         empty = importlib.import_module("dask.dataframe.utils").make_meta(collection)

@@ -76,7 +76,7 @@ class ChatActor:
 
     def __call__(self, batch: Any) -> Any:
         """
-        The `pyarrow.Table` *batch* with the new columns.
+        Return the `pyarrow.Table` *batch* with the new columns.
 
         Raises:
             ConfigurationError: It is no such table, or has a column of that name.

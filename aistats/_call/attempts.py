@@ -86,24 +86,24 @@ class Attempts:
         gateway: The client's gateway.
         timeout: The call's time limits.
         policy: The call's retry policy.
-        is_pinned: Whether the caller limits how many requests are in flight, and not the client.
+        is_fixed: Whether the caller limits how many requests are in flight, and not the client.
         sent_request: Returns the request for the record of a failure.
     """
 
-    __slots__ = ("gateway", "is_pinned", "policy", "sent_request", "timeout")
+    __slots__ = ("gateway", "is_fixed", "policy", "sent_request", "timeout")
 
     def __init__(
         self,
         gateway: Gateway,
         timeout: Timeout,
         policy: RetryPolicy,
-        is_pinned: bool,
+        is_fixed: bool,
         sent_request: Callable[[], SentRequest],
     ) -> None:
         self.gateway = gateway
         self.timeout = timeout
         self.policy = policy
-        self.is_pinned = is_pinned
+        self.is_fixed = is_fixed
         self.sent_request = sent_request
 
     async def make(self, attempt: Callable[[CurrentAttempt], Awaitable[T]]) -> T:
@@ -122,7 +122,7 @@ class Attempts:
             exchange.status, exchange.raw_headers = None, ()
             ticket = 0
             try:
-                ticket = limits.try_start(pinned=self.is_pinned) or await self._place(current)
+                ticket = limits.try_start(fixed=self.is_fixed) or await self._place(current)
                 result = await attempt(current)
             except AIStatsError as failure:
                 limits.end(
@@ -172,7 +172,7 @@ class Attempts:
         trace = current.trace
         trace.queue_start = trace.start
         self.gateway.check_open()
-        start = functools.partial(self.gateway.limits.start, pinned=self.is_pinned)
+        start = functools.partial(self.gateway.limits.start, fixed=self.is_fixed)
         try:
             ticket = await self.gateway.transport.wait(start, current.time_left)
         except TimeoutError:

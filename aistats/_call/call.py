@@ -61,7 +61,7 @@ class Call(Generic[T]):
     query: Mapping[str, str]
     timeout: Timeout
     policy: RetryPolicy
-    is_pinned: bool = False
+    is_fixed: bool = False
     """Whether the caller limits how many requests are in flight, and not the client."""
 
     def with_body(self, body: bytes) -> Call[T]:
@@ -77,7 +77,7 @@ class Call(Generic[T]):
             self.query,
             self.timeout,
             self.policy,
-            self.is_pinned,
+            self.is_fixed,
         )
 
     async def whole(self) -> T:
@@ -99,7 +99,7 @@ class Call(Generic[T]):
         return None
 
     def _attempts(self) -> Attempts:
-        return Attempts(self.gateway, self.timeout, self.policy, self.is_pinned, self._sent_request)
+        return Attempts(self.gateway, self.timeout, self.policy, self.is_fixed, self._sent_request)
 
     async def _whole_once(self, current: CurrentAttempt) -> T:
         body = await self._read_whole(await self._send(current))

@@ -44,14 +44,14 @@ class Limits(Places):
         """
         How many requests are in flight.
         """
-        return self._in_flight + self._pinned
+        return self._in_flight + self._fixed
 
     @property
     def waiting(self) -> int:
         """
         How many requests wait to be sent.
         """
-        return len(self._waiting) + len(self._pinned_waiting)
+        return len(self._waiting) + len(self._fixed_waiting)
 
     @property
     def throttled(self) -> int:

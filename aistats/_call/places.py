@@ -35,12 +35,12 @@ class Places:
         "__weakref__",
         "_alarms",
         "_clock",
+        "_fixed",
+        "_fixed_waiting",
         "_forgotten",
         "_in_flight",
         "_jitter",
         "_lock",
-        "_pinned",
-        "_pinned_waiting",
         "_started",
         "_waiting",
         "_window",
@@ -64,7 +64,7 @@ class Places:
         """
         Forget requests in flight and waiting: in a forked child, they are the parent's.
         """
-        inherit(self._waiting, self._pinned_waiting, self._alarms)
+        inherit(self._waiting, self._fixed_waiting, self._alarms)
         self._empty()
 
     def _empty(self) -> None:
@@ -72,9 +72,9 @@ class Places:
         self._lock = threading.RLock()
         self._forgotten = self._started  # tickets up to this one belong to the parent process
         self._in_flight = 0
-        self._pinned = 0
+        self._fixed = 0
         self._waiting: OrderedDict[Waiter, None] = OrderedDict()
-        self._pinned_waiting: OrderedDict[Waiter, None] = OrderedDict()
+        self._fixed_waiting: OrderedDict[Waiter, None] = OrderedDict()
         self._alarms = Alarms()
 
     def find(self) -> None:
@@ -84,12 +84,12 @@ class Places:
         with self._lock:
             self._window.find()
 
-    def try_start(self, *, pinned: bool = False) -> int:
+    def try_start(self, *, fixed: bool = False) -> int:
         """
         Take a place if one is free and no request waits for it.
 
         Args:
-            pinned: As for `start`.
+            fixed: As for `start`.
 
         Returns:
             A ticket for `end`; 0 if there is no place.
@@ -99,7 +99,7 @@ class Places:
         with self._lock:
             if window.until and self._is_cooling():
                 return 0
-            if pinned:
+            if fixed:
                 return self._take_pinned()
             in_flight = self._in_flight + 1
             if in_flight > window.limit or self._waiting:
@@ -110,24 +110,24 @@ class Places:
                 window.full_at = ticket
             return ticket
 
-    async def start(self, *, pinned: bool = False) -> int:
+    async def start(self, *, fixed: bool = False) -> int:
         """
         Wait for a place, behind the requests that wait already, and take it.
 
         A cancelled wait takes no place.
 
         Args:
-            pinned: Whether the caller limits its requests itself. Then only a cooldown applies, and
+            fixed: Whether the caller limits its requests itself. Then only a cooldown applies, and
                 the request takes no place from others.
 
         Returns:
             A ticket for `end`.
         """
         with self._lock:
-            if ticket := self.try_start(pinned=pinned):
+            if ticket := self.try_start(fixed=fixed):
                 return ticket
             waiter = Waiter()
-            queue = self._pinned_waiting if pinned else self._waiting
+            queue = self._fixed_waiting if fixed else self._waiting
             queue[waiter] = None
             if self._is_cooling():
                 self._alarms.set(waiter.loop, self._pause(), self._ring)
@@ -170,12 +170,12 @@ class Places:
             else:
                 if -ticket <= self._forgotten:
                     return
-                self._pinned -= 1
+                self._fixed -= 1
             if throttled or is_local:
                 self._rejected(ticket, retry_after, is_local)
             elif latency is not None:
                 self._window.answered(ticket, latency)
-            if self._waiting or self._pinned_waiting:
+            if self._waiting or self._fixed_waiting:
                 self._admit()
 
     def _rejected(self, ticket: int, retry_after: float | None, is_local: bool) -> None:
@@ -190,7 +190,7 @@ class Places:
             is_local=is_local,
         )
         if self._is_cooling() and not was_cooling:
-            for loop in {waiter.loop for waiter in (*self._pinned_waiting, *self._waiting)}:
+            for loop in {waiter.loop for waiter in (*self._fixed_waiting, *self._waiting)}:
                 self._alarms.set(loop, self._pause(), self._ring)
 
     def _is_cooling(self) -> bool:
@@ -200,7 +200,7 @@ class Places:
         return window.until > 0.0
 
     def _take_pinned(self) -> int:
-        self._pinned += 1
+        self._fixed += 1
         self._started += 1
         return -self._started
 
@@ -210,8 +210,8 @@ class Places:
         if self._is_cooling():
             return
         window = self._window
-        while self._pinned_waiting:
-            waiter, _ = self._pinned_waiting.popitem(last=False)
+        while self._fixed_waiting:
+            waiter, _ = self._fixed_waiting.popitem(last=False)
             waiter.ticket = self._take_pinned()
             self._wake(waiter)
         while self._waiting and self._in_flight < window.limit:
@@ -229,7 +229,7 @@ class Places:
             if ticket > 0:
                 self._in_flight -= 1
             else:
-                self._pinned -= 1
+                self._fixed -= 1
 
     def _ring(self, loop: asyncio.AbstractEventLoop) -> None:
         with self._lock:

@@ -23,7 +23,7 @@ __all__ = ("main",)
 
 def main() -> None:
     """
-    The server runs until standard input ends.
+    Run the server until standard input ends.
     """
     # Ctrl-C reaches every process of the terminal. Whether it ends the server is the parent's
     # decision, which it tells by closing the pipe.
@@ -49,7 +49,7 @@ def main() -> None:
 
 def _start(settings: dict[str, Any]) -> Any:
     """
-    A server that has loaded its model and listens on a port of the system's choice.
+    Return a server that has loaded its model and listens on a port of the system's choice.
     """
     # Imported by its name, since it has no types.
     xllamacpp: Any = importlib.import_module("xllamacpp")
@@ -78,7 +78,7 @@ def _start(settings: dict[str, Any]) -> Any:
 
 def _wait_for_end_of_input() -> None:
     """
-    Everything ends here, in the middle of an answer too, as soon as the parent has closed the pipe.
+    End the process, in the middle of an answer too, as soon as the parent closes the pipe.
     """
     while sys.stdin.buffer.read(4096):
         pass

@@ -42,21 +42,21 @@ _log = logging.getLogger("aistats")
 
 def request_hash(body: bytes) -> str:
     """
-    The same for each request that sends the same JSON, in whatever order its keys are.
+    Return a hash that is the same for all requests with the same JSON, whatever the order of keys.
     """
     return hash_of(canonical(body))
 
 
 def canonical(body: bytes) -> bytes:
     """
-    The JSON *body* with its keys in order.
+    Return the JSON *body* with its keys in order.
     """
     return orjson.dumps(orjson.loads(body), option=orjson.OPT_SORT_KEYS)
 
 
 def hash_of(text: bytes) -> str:
     """
-    The hash of a request whose canonical JSON is *text*.
+    Return the hash of a request whose canonical JSON is *text*.
     """
     return hashlib.sha256(text).hexdigest()
 
@@ -110,12 +110,12 @@ class Checkpoint:
     def __len__(self) -> int:
         return len(self._places)
 
-    def find(self, key: str, hashed: str) -> ChatCompletionsResponse | None:
+    def find(self, key: str, request_hash: str) -> ChatCompletionsResponse | None:
         """
-        Return the answer to the request with the hash *hashed* under *key*; `None` where the file
-        has none, or no longer has a usable one.
+        Return the answer that the file has to a request under *key*; `None` if it has none, or no
+        usable one any more.
         """
-        place = self._places.get(_place_of(key, hashed))
+        place = self._places.get(_place_of(key, request_hash))
         if place is None:
             return None
         with self._guard:
@@ -127,12 +127,12 @@ class Checkpoint:
             except OSError as error:
                 _log.warning("%s can't be read: %s", self.path, error.strerror)
                 return None
-        return answer_from(line, key, hashed)
+        return answer_from(line, key, request_hash)
 
     def add(
         self,
         key: str,
-        hashed: str,
+        request_hash: str,
         index: int,
         result: ChatCompletionsResponse | Exception,
         attempts: Iterable[Attempt] = (),
@@ -146,13 +146,13 @@ class Checkpoint:
             ConfigurationError: The file can't be written.
         """
         try:
-            line = record_of(key, hashed, index, result, attempts, timing)
+            line = record_of(key, request_hash, index, result, attempts, timing)
         except ValueError:
             _log.warning("an answer is nested too deeply to be written to %s", self.path)
             return
         place = self._append(line)
         if place is not None and self._finds_own and isinstance(result, ChatCompletionsResponse):
-            self._places[_place_of(key, hashed)] = place
+            self._places[_place_of(key, request_hash)] = place
 
     def close(self) -> None:
         """
@@ -254,7 +254,7 @@ def _lines(path: str, start: int) -> Iterator[bytes]:
         yield from file
 
 
-def _place_of(key: str, hashed: str) -> bytes:
+def _place_of(key: str, request_hash: str) -> bytes:
     # Shorter than the two, and never the same for others: a caller's key with another request than
     # the one it was noted with finds nothing.
-    return hashlib.sha256(f"{hashed} {key}".encode("utf-8", "surrogatepass")).digest()
+    return hashlib.sha256(f"{request_hash} {key}".encode("utf-8", "surrogatepass")).digest()

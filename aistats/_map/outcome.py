@@ -87,7 +87,7 @@ class _Outcome:
 
     def unwrap(self) -> ChatCompletionsResponse:
         """
-        The answer.
+        Return the answer.
 
         Raises:
             Exception: There is none; `error` is raised.
@@ -99,7 +99,7 @@ class _Outcome:
 
     def to_dict(self) -> dict[str, Any]:
         """
-        The outcome as a flat dict, as one row of a table.
+        Return the outcome as a flat dict, as one row of a table.
         """
         response, error = self.response, self.error
         source = error if response is None else response

@@ -118,7 +118,7 @@ class Plan:
             call=attrs.evolve(
                 call,
                 policy=_without_throttles(call.policy),
-                is_pinned=options["concurrency"] != "auto",
+                is_fixed=options["concurrency"] != "auto",
             ),
             policy=attrs.evolve(call.policy, max_retries=max(1, call.policy.max_retries)),
             prompts=_Prompts.of(params, extra_body),
@@ -208,13 +208,13 @@ class Plan:
 
     def passes(self, error: AIStatsError) -> bool:
         """
-        Whether another try might end otherwise than *error*, however many there were.
+        Return whether another attempt might end without *error*, however many there were.
         """
         return self.policy.next_delay(1, error, 0.0) is not None
 
     def is_used_up(self, error: AIStatsError) -> bool:
         """
-        Whether *error* says that there will be nothing for hours, and not "slower".
+        Return whether *error* says that a quota is used up for hours.
         """
         if not isinstance(error, APIStatusError) or error.status != 429:
             return False
@@ -237,7 +237,7 @@ class _Prompts:
     @classmethod
     def of(cls, params: Mapping[str, Any], extra_body: Mapping[str, Any] | None) -> _Prompts | None:
         """
-        For requests with these parameters; `None` where a prompt alone makes no request.
+        Return what makes requests with these parameters; `None` if a prompt alone makes no request.
         """
         token = secrets.token_hex()
         try:

@@ -26,19 +26,19 @@ _STATES: Final = frozenset(get_args(AttemptState))
 
 def record_of(
     key: str,
-    hashed: str,
+    request_hash: str,
     index: int,
     result: ChatCompletionsResponse | Exception,
     attempts: Iterable[Attempt] = (),
     timing: Timing | None = None,
 ) -> bytes:
     """
-    Return the line for the outcome *result* of the request with the hash *hashed*.
+    Return the line for the outcome *result* of the request with the hash *request_hash*.
 
     Raises:
         ValueError: The answer is nested too deeply for JSON.
     """
-    record: Wire = {"key": key} if hashed == key else {"key": key, "hash": hashed}
+    record: Wire = {"key": key} if request_hash == key else {"key": key, "hash": request_hash}
     record["index"] = index
     if isinstance(result, ChatCompletionsResponse):
         record["response"] = result.to_dict()
@@ -62,14 +62,13 @@ def name_of(line: bytes) -> tuple[str, str] | None:
     return _name_of(_parsed(line))
 
 
-def answer_from(line: bytes, key: str, hashed: str) -> ChatCompletionsResponse | None:
+def answer_from(line: bytes, key: str, request_hash: str) -> ChatCompletionsResponse | None:
     """
-    Return the answer in *line* to the request with the hash *hashed* under *key*; `None` where
-    *line* does not have it.
+    Return the answer that *line* has to a request under *key*; `None` if it has none.
     """
     try:
         record = _parsed(line)
-        if _name_of(record) != (key, hashed):
+        if _name_of(record) != (key, request_hash):
             return None
     except ValueError:
         return None

@@ -126,8 +126,8 @@ class AnyRun:
 
     def texts(self) -> list[str | None]:
         """
-        The text of each row's answer, in input order; `None` where there is none. Of an iterator
-        that was not read to its end, only as many rows are known as were pulled.
+        Return the text of each row's answer, in input order; `None` where there is none. Of an
+        iterator that was not read to its end, only as many rows are known as were pulled.
 
         Raises:
             ConfigurationError: They were not kept, since the run was iterated.
@@ -140,7 +140,7 @@ class AnyRun:
 
     def to_dicts(self) -> list[dict[str, Any]]:
         """
-        Each outcome as a flat dict, in input order.
+        Return each outcome as a flat dict, in input order.
 
         Raises:
             ConfigurationError: They were not kept, since the run was iterated.
@@ -149,7 +149,7 @@ class AnyRun:
 
     def retry(self) -> Self:
         """
-        A new run of the rows that failed and of those that were never started.
+        Return a new run of the rows that failed and of those that were never started.
 
         Its outcomes are those of all rows, the earlier answers among them; its numbers are its own.
         Asked for again, it is the same run, and once that has begun, the retry of that one: so

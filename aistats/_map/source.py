@@ -126,7 +126,7 @@ class Source:
 
     def pull(self) -> Row | None:
         """
-        The next row; `None` if there are no more.
+        Return the next row; `None` if there are no more.
         """
         if not self.again:
             # No Python runs between the iterator and this place, so no Ctrl-C comes between.
@@ -135,7 +135,7 @@ class Source:
 
     async def apull(self) -> Row | None:
         """
-        The same, where rows have to be awaited.
+        Return the next row, awaited; `None` if there are no more.
         """
         if not self.again:
             assert isinstance(self.iterator, AsyncIterator)
@@ -147,7 +147,7 @@ class Source:
 
     def taken(self) -> None:
         """
-        The row that was pulled last is done with.
+        Forget the row that was pulled last: it has been submitted.
         """
         self.next_index = max(self.next_index, self.again[0][1] + 1)
         self.again.popleft()

@@ -83,13 +83,14 @@ class Statistics:
 
     def price(self) -> Decimal | None:
         """
-        The cost, as far as it is known; `None` where answers came and none of them had a price.
+        Return the cost, as far as it is known; `None` where answers came and none of them had a
+        price.
         """
         return self.cost if self._priced or not self._counted else None
 
     def usage(self) -> Usage:
         """
-        The sums of what the gateway counted.
+        Return the sums of what the gateway counted.
         """
         return Usage(
             {
@@ -103,7 +104,7 @@ class Statistics:
 
     def latency(self) -> Latency:
         """
-        How long answers took.
+        Return how long answers took.
         """
         if not self._answers:
             return Latency(0, None, None, None, None, None)
@@ -120,7 +121,7 @@ class Statistics:
 
     def snapshot(self, total: int | None, in_flight: int, concurrency: int) -> Progress:
         """
-        The numbers now, as a user reads them.
+        Return the numbers now, as a user reads them.
         """
         now = monotonic()
         then, done, tokens = self._lately[0]

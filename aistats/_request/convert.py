@@ -55,7 +55,7 @@ _code_for = cast("Callable[..., Hook]", make_dict_structure_fn)
 
 def structurer(declared: Any) -> Callable[[Any], Any]:
     """
-    A function that makes new values of the type *declared*.
+    Return a function that makes new values of the type *declared*.
 
     It raises `RequestValidationError` with every fault of the value that it is given.
     """

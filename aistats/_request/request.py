@@ -65,14 +65,14 @@ class ChatCompletionsRequest:
 
     def to_dict(self) -> dict[str, Any]:
         """
-        A copy of what is sent, without `stream`.
+        Return a copy of what is sent, without `stream`.
         """
         wire: dict[str, Any] = orjson.loads(self._json)
         return wire
 
     def replace(self, **changes: Unpack[ChatCompletionsParams]) -> ChatCompletionsRequest:
         """
-        A new request with *changes*; `None` takes a parameter away.
+        Return a new request with *changes*; `None` takes a parameter away.
 
         Raises:
             RequestValidationError: The new request is wrong.
@@ -81,7 +81,7 @@ class ChatCompletionsRequest:
 
     def body(self, *, stream: bool, extra_body: Mapping[str, Any] | None = None) -> bytes:
         """
-        The JSON to send, for a *stream* or for a whole answer.
+        Return the JSON to send, for a *stream* or for a whole answer.
 
         Args:
             stream: Whether a stream is asked for. For a whole answer nothing is said.
@@ -124,7 +124,7 @@ def build_request(
     stream: bool,
 ) -> ChatCompletionsRequest:
     """
-    The request that a method was called with: *request*, and *params* on top.
+    Return the request that a method was called with: *request*, and *params* on top.
 
     A given `stream` has to agree with *stream*, which is the method's.
 
@@ -142,7 +142,7 @@ def build_request(
 
 def checked_request(body: bytes, stream: bool | None = None) -> ChatCompletionsRequest:
     """
-    The request that sends *body*, which is that of a request that has been checked.
+    Return the request that sends *body*, which is that of a request that has been checked.
     """
     made = ChatCompletionsRequest.__new__(ChatCompletionsRequest)
     made.__attrs_init__(body, stream)

@@ -48,13 +48,13 @@ class ValueRule(Protocol):
 
     def holds(self, value: Any) -> bool:
         """
-        Whether *value*, whose type is right, is allowed.
+        Return whether *value*, whose type is right, is allowed.
         """
         ...
 
     def describe(self, kind: str) -> str:
         """
-        What is allowed, where *kind* says the type: `a number`.
+        Return what is allowed, where *kind* says the type: `a number`.
         """
         ...
 
@@ -66,7 +66,7 @@ class MappingRule(Protocol):
 
     def mistakes(self, given: Mapping[str, Any]) -> Iterator[FaultError]:
         """
-        What is wrong with *given*, which has no `None`.
+        Return what is wrong with *given*, which has no `None`.
         """
         ...
 
@@ -263,7 +263,7 @@ UNIONS = (Union, UnionType)
 
 def describe(declared: Any) -> str:
     """
-    A value of the type *declared*, in words: `a string or a list of parts`.
+    Return a value of the type *declared*, in words: `a string or a list of parts`.
     """
     return _describe(declared)[0]
 
@@ -298,7 +298,7 @@ def _describe_annotated(base: Any, *rules: Any) -> tuple[str, str]:
 
 def scalar_test(declared: Any) -> Callable[[Any], bool] | None:
     """
-    A quick test of whether a value is right as it stands for the type *declared*, so that
+    Return a quick test of whether a value is right as it stands for the type *declared*, so that
     structuring would give it back. It may say no to what is right. `None` where values of the type
     are no scalars.
     """

@@ -38,14 +38,15 @@ def is_mapping(value: object) -> TypeGuard[Mapping[Any, Any]]:
 
 def is_object_like(value: Any) -> bool:
     """
-    Whether *value* can stand for a JSON object: a mapping, or one of the package's own objects.
+    Return whether *value* can stand for a JSON object: a mapping, or one of the package's own
+    objects.
     """
     return isinstance(value, dict | Mapping | WireObject)
 
 
 def is_list_like(value: Any) -> bool:
     """
-    Whether *value* can stand for a JSON array.
+    Return whether *value* can stand for a JSON array.
     """
     # An iterator is none: it could be read only once.
     if isinstance(value, str | bytes | bytearray | memoryview):
@@ -55,7 +56,7 @@ def is_list_like(value: Any) -> bool:
 
 def as_dict(value: Any) -> dict[Any, Any]:
     """
-    A dict of what *value*, which is object-like, holds; itself, if it is one.
+    Return a dict of what *value*, which is object-like, holds; itself, if it is one.
     """
     if isinstance(value, dict):
         return value  # pyright: ignore[reportUnknownVariableType]  # What is in it is unknown.
@@ -67,7 +68,7 @@ def as_dict(value: Any) -> dict[Any, Any]:
 
 def finite(value: Any) -> float | None:
     """
-    The number *value* as an `int` or a `float`; `None` if it is not finite.
+    Return the number *value* as an `int` or a `float`; `None` if it is not finite.
     """
     if isinstance(value, Integral):
         return int(value)
@@ -84,7 +85,7 @@ _LONGEST_KEY = 100
 
 def join_path(path: str, *steps: object) -> str:
     """
-    *path* and the keys and indexes that lead on from it: `messages[1].content`.
+    Return *path* and the keys and indexes that lead on from it: `messages[1].content`.
     """
     for step in steps:
         if isinstance(step, str) and len(step) > _LONGEST_KEY:
@@ -104,7 +105,7 @@ _ENOUGH = 100
 
 def encode(value: Any, path: str = "") -> bytes:
     """
-    *value* as JSON; *path* leads to it.
+    Return *value* as JSON; *path* leads to it.
 
     Raises:
         RequestValidationError: Something in it is not JSON.
@@ -125,7 +126,8 @@ def encode(value: Any, path: str = "") -> bytes:
 
 def as_json(value: Any, path: str, faults: list[Fault], around: tuple[int, ...] = ()) -> Any:
     """
-    *value* as dicts, lists and scalars of just these types; what can't be is put into *faults*.
+    Return *value* as dicts, lists and scalars of just these types; what can't be is put into
+    *faults*.
 
     *around* are the ids of what contains it. The search ends once there are many faults.
     """

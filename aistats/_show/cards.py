@@ -142,7 +142,7 @@ def error_html(
 
 def progress_figures(progress: Progress) -> list[tuple[str, str]]:
     """
-    The numbers of a run as pairs of a word and a value, those left out that are not known.
+    Return the numbers of a run as pairs of a word and a value, those left out that are not known.
     """
     known = progress.total is not None
     done = f"{progress.done:,} of {progress.total:,}" if known else f"{progress.done:,}"
@@ -164,7 +164,7 @@ def progress_figures(progress: Progress) -> list[tuple[str, str]]:
 
 def progress_html(progress: Progress) -> str:
     """
-    A run's progress: a bar where it is known how much there is, and a table of the numbers.
+    Return a run's progress: a bar where it is known how much there is, and a table of the numbers.
     """
     return _card(_progress(progress), [], _RED if progress.failed else _BLUE)
 
@@ -339,8 +339,8 @@ _FENCE = r"(?m)^ {0,3}```.*$"
 
 def _rendered(text: str) -> str:
     """
-    *text* with the little of Markdown that reads badly raw: fenced code, inline code, headings and
-    bold.
+    Return *text* with the little of Markdown that reads badly raw: fenced code, inline code,
+    headings and bold.
 
     Everything else stays as it was written, links and images among it: they would be addresses.
     """

@@ -58,7 +58,7 @@ class Display(Protocol):
 
 def in_notebook() -> bool:
     """
-    Whether this program is a notebook's kernel, whose cells show HTML.
+    Return whether this program is a notebook's kernel, whose cells show HTML.
     """
     # Who runs in one has imported IPython; others needn't pay for it.
     get_shell = getattr(sys.modules.get("IPython"), "get_ipython", None)
@@ -67,7 +67,7 @@ def in_notebook() -> bool:
 
 def display_for(progress: bool | Callable[[Progress], object] | None) -> Display | None:
     """
-    Where a run shows its progress, at most 10 times a second; `None` for nowhere.
+    Return where a run shows its progress, at most 10 times a second; `None` for nowhere.
 
     Args:
         progress: A function takes the snapshots itself. `True` picks: a table in a notebook, a bar
@@ -138,7 +138,7 @@ class _Paced:
 @contextlib.contextmanager
 def awake() -> Generator[None, None, None]:
     """
-    The running event loop wakes four times a second.
+    Keep the running event loop awake: it wakes four times a second.
 
     A kernel's loop that waits for something doesn't notice the stop button until it has come.
     """
@@ -198,8 +198,8 @@ class LiveHTML:
 
     def wait(self) -> float:
         """
-        The seconds to let pass before it may be shown again. What arrives meanwhile is read after
-        them at once, so it costs a stream nothing.
+        Return the seconds to let pass before it may be shown again. What arrives meanwhile is read
+        after them at once, so it costs a stream nothing.
         """
         return max(0.0, self._next - monotonic())
 

@@ -208,7 +208,7 @@ class TranslatedChunk(ChatCompletionChunk):
 
     def to_dict(self) -> Wire:
         """
-        A copy of the frame as it came.
+        Return a copy of the frame as it came.
         """
         return copy_json(self._frame)
 

@@ -49,49 +49,49 @@ Wire = dict[str, Any]
 
 def is_object(value: object) -> TypeGuard[Wire]:
     """
-    Whether *value* is a JSON object.
+    Return whether *value* is a JSON object.
     """
     return isinstance(value, dict)
 
 
 def is_list(value: object) -> TypeGuard[list[Any]]:
     """
-    Whether *value* is a JSON array.
+    Return whether *value* is a JSON array.
     """
     return isinstance(value, list)
 
 
 def as_object(value: object) -> Wire:
     """
-    *value* if it is an object, else an empty one.
+    Return *value* if it is an object, else an empty one.
     """
     return value if is_object(value) else {}
 
 
 def as_list(value: object) -> list[Any]:
     """
-    *value* if it is an array, else an empty one.
+    Return *value* if it is an array, else an empty one.
     """
     return value if is_list(value) else []
 
 
 def as_objects(value: object) -> list[Wire]:
     """
-    The objects in *value*, if it is an array, else none.
+    Return the objects in *value*, if it is an array, else none.
     """
     return [each for each in value if isinstance(each, dict)] if is_list(value) else []
 
 
 def as_string(value: object) -> str:
     """
-    *value* if it is a string, else an empty one.
+    Return *value* if it is a string, else an empty one.
     """
     return value if isinstance(value, str) else ""
 
 
 def as_integer(value: object) -> int | None:
     """
-    *value* if it is a whole number, else `None`.
+    Return *value* if it is a whole number, else `None`.
     """
     if type(value) is int:
         return value
@@ -102,7 +102,7 @@ def as_integer(value: object) -> int | None:
 
 def as_decimal(value: object) -> Decimal | None:
     """
-    *value* if it is a finite number, or the text of one, else `None`.
+    Return *value* if it is a finite number, or the text of one, else `None`.
     """
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return None
@@ -132,7 +132,7 @@ def parse_json(data: bytes) -> Any:
 
 def json_text(value: object) -> str | None:
     """
-    *value* if it is a string, the JSON of it if it is an object, else `None`.
+    Return *value* if it is a string, the JSON of it if it is an object, else `None`.
     """
     if is_object(value):
         try:
@@ -144,7 +144,7 @@ def json_text(value: object) -> str | None:
 
 def copy_json(value: Wire) -> Wire:
     """
-    A copy of a JSON object that shares nothing with it, however deep it is nested.
+    Return a copy of a JSON object that shares nothing with it, however deep it is nested.
     """
     root = value.copy()
     containers: list[Any] = [root]
@@ -204,13 +204,13 @@ class WireObject(_Base):
     @classmethod
     def from_dict(cls, wire: Wire) -> Self:
         """
-        The view of *wire*, which it holds from then on: don't change it.
+        Return the view of *wire*. The view keeps *wire*: don't change it.
         """
         return cls(wire)
 
     def to_dict(self) -> Wire:
         """
-        A copy of the JSON as it came, fields included that this version does not know.
+        Return a copy of the JSON as it came, fields included that this version does not know.
         """
         return copy_json(self._wire)
 

@@ -93,7 +93,7 @@ class ToolCall(WireObject):
 
     def to_param(self) -> Wire:
         """
-        The call as a request's message takes it.
+        Return the call as a request's message takes it.
         """
         wire = _without_none(self._wire)
         wire.setdefault("type", "custom" if "custom" in wire else "function")
@@ -271,7 +271,7 @@ class Message(WireObject):
 
     def to_param(self) -> Wire:
         """
-        The message as a request takes it.
+        Return the message as a request takes it.
 
         What is null is left out, since the gateway refuses `content: null`; content that came as a
         list of parts is its text; and the records of tools that the gateway ran itself stay out: a

@@ -9,7 +9,8 @@ __all__ = ("is_itemised",)
 
 def is_itemised(wire: Wire) -> bool:
     """
-    Whether the choices of an answer are the items of one answer, as the older gateway lists them.
+    Return whether the choices of an answer are the items of one answer, as the older gateway lists
+    them.
 
     It gives the thought, the text and every tool call a choice of its own. Nothing says so on the
     wire; but it sends none of the keys looked for here, which the newer gateway and other servers

@@ -29,22 +29,23 @@ _SERVER_TOOLS = frozenset(
 
 def is_server_tool(name: str | None) -> bool:
     """
-    Whether the gateway itself runs the function *name*, so that a call of it is a record, not a
-    request.
+    Return whether the gateway itself runs the function *name*, so that a call of it is a record,
+    not a request.
     """
     return name is not None and (name in _SERVER_TOOLS or name.startswith("phaseo_advisor_"))
 
 
 def is_thought(choice: Wire) -> bool:
     """
-    Whether *choice* is marked as the model's thought, as the older gateway does.
+    Return whether *choice* is marked as the model's thought, as the older gateway does.
     """
     return choice.get("reasoning") is True
 
 
 def read_text(content: object) -> str | None:
     """
-    The text of a message's or a delta's *content*, which some providers send as a list of parts.
+    Return the text of a message's or a delta's *content*, which some providers send as a list of
+    parts.
     """
     if not is_list(content):
         return content if isinstance(content, str) else None
@@ -57,8 +58,8 @@ def read_text(content: object) -> str | None:
 
 def read_reasoning(message: Wire) -> str:
     """
-    The thought in a message or a delta: one of its spellings, since a provider may send the same
-    text in two.
+    Return the thought in a message or a delta: one of its spellings, since a provider may send the
+    same text in two.
     """
     return (
         as_string(message.get("reasoning_content"))

@@ -458,16 +458,16 @@ def test_an_answer_ends_the_growth_of_the_cooldown():
 @pytest.mark.parametrize(("asked", "given"), [(0.0, 0.0), (3.0, 3.0), (1e9, 1e9)])
 def test_retry_after_is_obeyed(asked: float, given: float):
     """
-    Nothing starts for as long as it is told, pinned or not.
+    Nothing starts for as long as it is told, fixed or not.
     """
     clock = Clock()
     limits = Limits(4, clock=clock)
     limits.end(limits.try_start(), throttled=True, retry_after=asked)
 
     assert limits.cooldown == given
-    assert bool(limits.try_start()) is bool(limits.try_start(pinned=True)) is (given == 0.0)
+    assert bool(limits.try_start()) is bool(limits.try_start(fixed=True)) is (given == 0.0)
     clock.now += given
-    assert limits.try_start(pinned=True)
+    assert limits.try_start(fixed=True)
     assert limits.cooldown == 0.0
 
 
@@ -483,25 +483,25 @@ def test_the_longest_retry_after_holds():
     assert limits.cooldown == 5.0
 
 
-def test_pinned_requests_are_counted_by_themselves():
+def test_fixed_requests_are_counted_by_themselves():
     """
-    A pinned request takes no place from the others, is not held to their limit, and doesn't lower
-    it; a `Retry-After` of its own holds for all.
+    A request at a fixed concurrency takes no place from the others, is not held to their limit, and
+    doesn't lower it. A `Retry-After` of its own holds for all.
     """
     limits = Limits(3)
-    pinned = [limits.try_start(pinned=True) for _ in range(5)]
-    assert all(pinned)
+    fixed = [limits.try_start(fixed=True) for _ in range(5)]
+    assert all(fixed)
     assert limits.in_flight == 5
     tickets = [limits.try_start() for _ in range(4)]
     assert [bool(ticket) for ticket in tickets] == [True, True, True, False]
     for ticket in tickets[:3]:
         limits.end(ticket, latency=0.1)
-    limits.end(pinned.pop(), latency=0.1)
-    limits.end(pinned.pop(), throttled=True, retry_after=5.0)
+    limits.end(fixed.pop(), latency=0.1)
+    limits.end(fixed.pop(), throttled=True, retry_after=5.0)
 
     assert (limits.in_flight, limits.concurrency) == (3, 3)
     assert limits.cooldown > 4
-    assert not limits.try_start(pinned=True)
+    assert not limits.try_start(fixed=True)
 
 
 # -- waiting ------------------------------------------------------------------------------------
@@ -582,7 +582,7 @@ async def test_waiters_start_after_a_cooldown():
         limits.end(ticket)
     assert (limits.in_flight, limits.concurrency) == (0, 2)
     tasks.append(asyncio.create_task(limits.start()))
-    tasks.append(asyncio.create_task(limits.start(pinned=True)))
+    tasks.append(asyncio.create_task(limits.start(fixed=True)))
     await auntil(lambda: limits.waiting == 5)
 
     await auntil(lambda: limits.in_flight == 3)
@@ -678,13 +678,13 @@ def test_no_place_is_lost(data: st.DataObject):
                 await settle()
                 clock.now += limits.cooldown
                 # As time passes only here, who waits for it is woken by the next that ends.
-                pinned = limits.try_start(pinned=True)
-                limits.end(pinned)
+                fixed = limits.try_start(fixed=True)
+                limits.end(fixed)
                 await settle()
                 assert not limits.waiting or limits.in_flight >= limits.concurrency
         while limits.waiting or tickets or not all(task.done() for task in tasks):
             clock.now += limits.cooldown
-            limits.end(tickets.pop() if tickets else limits.try_start(pinned=True))
+            limits.end(tickets.pop() if tickets else limits.try_start(fixed=True))
             await settle()
         await asyncio.gather(*tasks, return_exceptions=True)
 
