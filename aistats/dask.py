@@ -1,5 +1,5 @@
 """
-Answers for a Dask bag or data frame: the extra `aistats-sdk[dask]`.
+Answers for a Dask bag or data frame: the extra `dask`.
 
     cluster = distributed.Client("tcp://scheduler:8786")
     cluster.register_plugin(aistats.dask.ChatPlugin(workers=8, rpm=6000))
@@ -23,7 +23,9 @@ __all__ = ("ChatPlugin", "map_partition", "map_partitions")
 try:
     _distributed: Any = importlib.import_module("distributed")
 except ImportError:
-    raise ImportError("aistats.dask needs Dask: pip install 'aistats-sdk[dask]'") from None
+    raise ImportError(
+        "aistats.dask needs Dask: pip install 'dask[dataframe,distributed]'"
+    ) from None
 
 _WorkerPlugin: Any = _distributed.WorkerPlugin
 _PANDAS = {"string": "string", "int64": "Int64", "float64": "float64"}

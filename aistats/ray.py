@@ -1,5 +1,5 @@
 """
-Answers for the rows of a Ray Dataset: the extra `aistats-sdk[ray]`.
+Answers for the rows of a Ray Dataset: the extra `ray`.
 
     dataset.map_batches(
         aistats.ray.ChatActor,

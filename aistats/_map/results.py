@@ -180,9 +180,7 @@ class AnyRun:
         try:
             pandas = importlib.import_module("pandas")
         except ImportError:
-            raise ConfigurationError(
-                "to_pandas() needs pandas: pip install 'aistats-sdk[pandas]'"
-            ) from None
+            raise ConfigurationError("to_pandas() needs pandas: pip install pandas") from None
         table = pandas.DataFrame(self.to_dicts(), columns=list(COLUMNS)).set_index("index")
         if (index := self._source.index) is not None:
             table = table.reindex(range(len(index)))

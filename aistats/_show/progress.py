@@ -85,7 +85,7 @@ def display_for(progress: bool | Callable[[Progress], object] | None) -> Display
     try:
         bar = _Bar()
     except ImportError:
-        _log.warning("progress=True shows a bar with: pip install 'aistats-sdk[progress]'")
+        _log.warning("progress=True shows a bar with: pip install rich")
         return None
     return _Paced(bar, bar.close)
 
