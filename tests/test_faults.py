@@ -421,7 +421,7 @@ IDLE: Mapping[str, Any] = {"timeout": Timeout(idle=0.2, total=4)}
 TOTAL: Mapping[str, Any] = {"timeout": Timeout(idle=5, total=0.2)}
 # Where the request has to be out, or a part of the answer to come, in time on a busy machine too.
 LONGER: Mapping[str, Any] = {"timeout": Timeout(idle=5, total=0.8)}
-LONGER_IDLE: Mapping[str, Any] = {"timeout": Timeout(idle=0.8, total=4)}
+LONGER_IDLE: Mapping[str, Any] = {"timeout": Timeout(idle=0.8, total=15)}
 CONNECT: Mapping[str, Any] = {"timeout": Timeout(connect=0.2, total=4)}
 SMALL: Mapping[str, Any] = {"max_response_bytes": MIB}
 

@@ -159,8 +159,6 @@ class StreamDecoder:
         """
         Raise the error that the first event reports, if the error names a status. Consume nothing.
 
-        No content has arrived then, so the call can be retried.
-
         Raises:
             APIStatusError: The first event is such an error.
         """
@@ -190,7 +188,8 @@ class StreamDecoder:
         if not self._done:
             event = self._sse.next_event()
             if event is not None:
-                return self._separated(event) if b"\n" in (event.data or b"") else event
+                is_long = event.data is not None and b"\n" in event.data
+                return self._separated(event) if is_long else event
             if not self._ended:
                 return NEED_DATA
         if self.is_complete:
@@ -202,8 +201,7 @@ class StreamDecoder:
 
     def decode(self, event: Event) -> ChatCompletionChunk | None:
         """
-        Return the chunk in *event*; `None` if it is a comment, `[DONE]`, or a last frame that was
-        cut.
+        Return the chunk in *event*; `None` for a comment, `[DONE]`, or a last frame that was cut.
 
         Raises:
             StreamErrorEvent: The gateway reports an error.
@@ -243,6 +241,8 @@ class StreamDecoder:
         if (plain := self.next_plain()) is not None:
             return plain
         while isinstance(event := self.next_event(), Event):
+            if event.data is None:
+                continue  # a comment; a server may send many
             chunk = self.decode(event)
             if chunk is not None:
                 return chunk
