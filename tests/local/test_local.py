@@ -226,7 +226,7 @@ def test_missing_extra(module: str, monkeypatch: pytest.MonkeyPatch) -> None:
     hide(monkeypatch, module)
 
     with (
-        pytest.raises(aistats.ConfigurationError, match=r"pip install 'aistats-sdk\[local\]'"),
+        pytest.raises(aistats.ConfigurationError, match=r"pip install '\.\[local\]' in a clone"),
         aistats.local(),
     ):
         pass
