@@ -275,9 +275,14 @@ class Budget:
     """
     Limits of what a run may use; `None` means no limit.
 
-    When a limit is reached, the run sends no more requests. Requests in flight are finished, so the
-    run may end a little above the limit. An answer without a price adds nothing to `usd`: where
-    that happens, give `tokens` as well.
+    The limits hold for a run and its `retry()` together. When `usd` or `tokens` is reached, the run
+    sends no more requests, and those in flight are finished. Each of them reserves as much as the
+    most expensive of the last 200 answers, and up to ten times as much while there are fewer. So
+    the run ends at most one request above the limit, if no request costs more than it reserves.
+    Before the first answer, at most 4 requests are in flight. When `seconds` are over, requests in
+    flight are cancelled.
+
+    An answer without a price adds nothing to `usd`: where that happens, give `tokens` as well.
     """
 
     __module__ = "aistats"

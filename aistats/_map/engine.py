@@ -44,8 +44,7 @@ class Engine:
     """
     Sends the requests of a run, and holds the outcomes until they are taken.
 
-    It runs on the event loop. It is over when there are no more rows, or it was stopped, and no
-    request is in flight.
+    It is over when there are no more rows, or it was stopped, and no request is in flight.
 
     Args:
         plan: The arguments of `map`.
@@ -70,7 +69,7 @@ class Engine:
     ) -> None:
         self.plan = plan
         self.total = total
-        self.statistics = Statistics()
+        self.statistics = Statistics(plan.spending)
         self.admission = Admission(plan, plan.gateway.limits)
         self.admission.is_probed = is_probed
         self.known = KnownAnswers(answers, dedup=plan.dedup, keeps_all=keep)
@@ -134,13 +133,13 @@ class Engine:
 
     # --- results of requests ---
 
-    def may_start(self) -> bool:
+    def may_start(self, in_flight: int) -> bool:
         """
-        Return whether another request may be sent: the run goes on, and the budget is not used up.
+        Return whether another request may be sent while *in_flight* requests are.
         """
-        if self.stopped is None and (reason := self._rules.before_request(self.statistics)):
+        if self.stopped is None and (reason := self._rules.before_request()):
             self.stop(reason)
-        return self.stopped is None
+        return self.stopped is None and self.plan.spending.has_room(in_flight)
 
     def answered(self, item: Item, response: ChatCompletionsResponse) -> None:
         """
@@ -170,12 +169,9 @@ class Engine:
         """
         Stop because of *error*, and log it: the outcomes don't explain why rows are missing.
         """
-        if self.stopped is None:
-            if not self._rules.raises:
-                _log.warning("the run was stopped: %s", reason)
-            self.stop(reason, error if self._rules.raises else None)
-
-    # --- outcomes out ---
+        if self.stopped is None and not self._rules.raises:
+            _log.warning("the run was stopped: %s", reason)
+            self.stop(reason)
 
     def _finish(
         self,
@@ -189,6 +185,7 @@ class Engine:
         if self.is_over:
             return
         self.known.release(item)
+        stop: str | None = None
         noted: set[str | None] = set()
         for each, outcome in outcomes_of(item, response, error, cached=cached):
             # The checkpoint has an outcome before anyone can see it.
@@ -199,9 +196,14 @@ class Engine:
                 except ConfigurationError as failure:
                     self.stop(str(failure), failure)
             self.statistics.count(outcome.error, cached=outcome.cached)
-            if error and (reason := self._rules.after_outcome(self.statistics)) is not None:
-                self.stop(reason, error if self._rules.raises else None)
+            if each is item and not cached:
+                self.statistics.add_attempts(outcome.attempts)
+            if error is not None:
+                stop = stop or self._rules.after_outcome(self.statistics)
             self.outbox.put(each, outcome)
+        if stop is not None:
+            # Requests that hang don't delay an error that is to be raised.
+            self.abort(error, stop) if self._rules.raises else self.stop(stop)
         self._tell_of_outcomes()
 
     def give_up(self, item: Item) -> None:
@@ -232,8 +234,6 @@ class Engine:
         """
         is_low = self.admission.queued <= self.admission.limit
         return not self.no_more_rows and is_low and self.room() > 0
-
-    # --- the end ---
 
     def stop(self, reason: str, error: BaseException | None = None) -> None:
         """
@@ -274,6 +274,7 @@ class Engine:
         if self.is_over:
             return
         self.is_over = True
+        self.plan.spending.passed(monotonic() - self.statistics.begun)
         if self.statistics.done == self.total:
             self.stopped = None  # it was too late to stop anything
         self.outbox.end()

@@ -35,9 +35,9 @@ class Owner(Protocol):
     stopped: str | None
     is_over: bool
 
-    def may_start(self) -> bool:
+    def may_start(self, in_flight: int) -> bool:
         """
-        Return whether another request may be sent.
+        Return whether another request may be sent while *in_flight* requests are.
         """
         ...
 
@@ -146,7 +146,7 @@ class InFlight:
 
     def _next(self) -> Item | None:
         # The request to send now. If it is not its time yet, a timer wakes the engine then.
-        while self._admission and self._owner.may_start():
+        while self._admission and self._owner.may_start(len(self._tasks)):
             now = monotonic()
             if (late := self._admission.expired(now)) is not None:
                 assert late.throttle is not None
@@ -185,12 +185,14 @@ class InFlight:
                 try:
                     response = await self._ask(item)
                 except Exception as error:  # a bad row never ends the run
+                    self._tasks.pop(task, None)
                     self._owner.failed(item, error)
                 else:
+                    self._tasks.pop(task, None)
                     if response is not None:
                         self._owner.answered(item, response)
-                is_above = len(self._tasks) > self._admission.limit
-                if is_above or (following := self._next()) is None:
+                is_full = len(self._tasks) >= self._admission.limit
+                if is_full or (following := self._next()) is None:
                     break
                 item = self._tasks[task] = following
                 self.fill()

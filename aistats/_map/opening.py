@@ -25,9 +25,11 @@ async def open_engine(engine: Engine) -> None:
     """
     if engine.plan.concurrency == "auto":
         engine.plan.gateway.limits.find()
-    if (seconds := engine.plan.budget.seconds) is not None:
-        reason = f"budget: {seconds} seconds are over"
-        engine.beside.at_end(engine.loop.call_later(float(seconds), engine.stop, reason).cancel)
+    spending = engine.plan.spending
+    if (seconds := spending.seconds) is not None:
+        # Requests in flight are cancelled: one that hangs would take any time.
+        timer = engine.loop.call_later(seconds, engine.abort, None, spending.out_of_time)
+        engine.beside.at_end(timer.cancel)
     try:
         if engine.plan.checkpoint is not None:
             await _open_checkpoint(engine, engine.plan.checkpoint)

@@ -37,6 +37,7 @@ from .._request.to_json import is_list_like, is_mapping
 from .._views.completion import ChatCompletionsResponse
 from .checkpoint import canonical, hash_of, request_hash
 from .source import Item, Row
+from .spending import Spending
 
 __all__ = ("Plan",)
 
@@ -81,6 +82,10 @@ class Plan:
     """Makes the requests that have nothing of their own but a prompt."""
     counts: Counter[str] = attrs.field(factory=Counter[str])
     """How often a request has come, where each of the same is asked for."""
+    spending: Spending = attrs.field(
+        init=False, default=attrs.Factory(lambda plan: Spending(plan.budget), takes_self=True)
+    )
+    """What the run and its retries have used of the budget."""
 
     @classmethod
     def of(cls, gateway: Gateway, keywords: Mapping[str, Any], *, takes_async: bool) -> Plan:

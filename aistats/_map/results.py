@@ -14,6 +14,7 @@ from typing import Any, Self
 import attrs
 
 from .._errors import ConfigurationError
+from .._options import Budget
 from .._progress import Latency, Progress
 from .._views.usage import Usage, tokens_as_shown
 from .engine import Engine
@@ -89,7 +90,8 @@ class AnyRun:
     def cost(self) -> Decimal | None:
         """
         What the answers that came in this run cost, in US dollars, as far as they had a price;
-        `None` where none of them had one, and before the run has begun.
+        `None` where none of them had one, and before the run has begun. An answer that was cut and
+        asked again is billed, too: it counts as much as the others on average.
         """
         return None if self._engine is None else self._engine.statistics.price()
 
@@ -147,7 +149,7 @@ class AnyRun:
         """
         return [outcome.to_dict() for outcome in self.outcomes]
 
-    def retry(self) -> Self:
+    def retry(self, *, budget: Budget | None = None) -> Self:
         """
         Return a new run of the rows that failed and of those that were never started.
 
@@ -155,15 +157,21 @@ class AnyRun:
         Asked for again, it is the same run, and once that has begun, the retry of that one: so
         nothing is asked twice, and nothing is out of reach if the retry is interrupted, too.
 
+        Args:
+            budget: What the retry may use. Default: what this run has left of its own budget.
+
         Raises:
             ConfigurationError: The outcomes were not kept, or the run is under way.
         """
         later = self._later
         if later is None:
             made: Self = self._of_rest(*self._rest())
-            self._later = made
-            return made
-        return later if later._engine is None else later.retry()
+            later = self._later = made
+        elif later._engine is not None:
+            return later.retry(budget=budget)
+        if budget is not None:
+            later._plan = attrs.evolve(later._plan, budget=budget)
+        return later
 
     def to_pandas(self) -> Any:
         """

@@ -12,9 +12,11 @@ from decimal import Decimal
 from typing import Final
 
 from .._clock import monotonic
+from .._exchange import Attempt
 from .._progress import Latency, Progress
 from .._views.completion import ChatCompletionsResponse
 from .._views.usage import Usage
+from .spending import Spending, cut_answers
 
 __all__ = ("TICK", "Statistics")
 
@@ -27,13 +29,19 @@ _BASE = math.log(1.02)
 class Statistics:
     """
     Counts and sums over what is done, in bounded memory.
+
+    Args:
+        spending: The budget, which counts the same answers.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, spending: Spending | None = None) -> None:
+        self._spending = spending
         self.begun = monotonic()
         self.done = self.failed = self.cached = self.throttled = 0
         self.cost = Decimal(0)
         """In US dollars, of the answers that had a price."""
+        self._cut = 0
+        """How many answers were cut. Their price did not arrive."""
         self._priced = self._counted = 0
         self.prompt_tokens = self.completion_tokens = self.tokens = 0
         self.cached_tokens = self.reasoning_tokens = 0
@@ -57,8 +65,21 @@ class Statistics:
             self._latencies[step] = self._latencies.get(step, 0) + 1
         usage = response.usage
         self._counted += 1
-        if usage is None:
-            return 0
+        tokens = 0 if usage is None else self._add_usage(usage)
+        if self._spending is not None:
+            self._spending.answered(None if usage is None else usage.cost, tokens)
+        return tokens
+
+    def add_attempts(self, attempts: tuple[Attempt, ...]) -> None:
+        """
+        Count the answers that were cut in the *attempts* of a call. They are billed.
+        """
+        count = cut_answers(attempts)
+        self._cut += count
+        if self._spending is not None:
+            self._spending.lost(count)
+
+    def _add_usage(self, usage: Usage) -> int:
         prompt, completion = usage.prompt_tokens or 0, usage.completion_tokens or 0
         self.prompt_tokens += prompt
         self.completion_tokens += completion
@@ -84,9 +105,12 @@ class Statistics:
     def price(self) -> Decimal | None:
         """
         Return the cost, as far as it is known; `None` where answers came and none of them had a
-        price.
+        price. An answer that was cut costs as much as the others on average.
         """
-        return self.cost if self._priced or not self._counted else None
+        if not self._priced:
+            return None if self._counted else self.cost
+        lost = (self.cost * self._cut / self._priced).quantize(Decimal("1e-9"))
+        return self.cost + lost if self._cut else self.cost
 
     def usage(self) -> Usage:
         """

@@ -4,7 +4,6 @@ When a run stops: the budget, `stop_after`, `on_error`, and errors that every ro
 
 from __future__ import annotations
 
-from decimal import Decimal
 from typing import Final
 
 from .._errors import (
@@ -37,16 +36,11 @@ class StopRules:
         self.raises = plan.on_error == "raise"
         """Whether the run ends with the first error, and raises it."""
 
-    def before_request(self, used: Statistics) -> str | None:
+    def before_request(self) -> str | None:
         """
         Return whether the budget is used up.
         """
-        budget = self._plan.budget
-        if budget.usd is not None and used.cost >= Decimal(str(budget.usd)):
-            return f"budget: {used.cost} of {budget.usd} USD are used up"
-        if budget.tokens is not None and used.tokens >= budget.tokens:
-            return f"budget: {used.tokens} of {budget.tokens} tokens are used up"
-        return None
+        return self._plan.spending.used_up()
 
     def after_row(self, error: Exception, *, is_first: bool) -> str | None:
         """

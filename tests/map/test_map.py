@@ -1189,21 +1189,77 @@ async def test_budget(caller: Caller, gateway: Gateway, budget: aistats.Budget, 
 
 async def test_budget_of_time(caller: Caller, gateway: Gateway):
     """
-    After its seconds a run starts nothing more, and finishes what is under way.
+    After its seconds a run ends, and cancels a request that hangs. A retry goes on with its row, if
+    it gets seconds of its own.
     """
     gate = Gate()
     gateway.reply(completion("one"))
     gateway.reply(completion("two"), before=gate)
-    run = caller.client.map(
-        ["one", "two", "three"], model=MODEL, concurrency=1, budget=aistats.Budget(seconds=1)
-    )
-    async with anyio.create_task_group() as group:
-        group.start_soon(finished, run)
-        await auntil(lambda: run.stopped)
-        gate.open()
+    with anyio.fail_after(20):
+        run = await finish(
+            caller, ["one", "two", "three"], concurrency=1, budget=aistats.Budget(seconds=0.5)
+        )
+    gate.open()
 
-    assert run.texts() == ["one", "two", None]
-    assert run.stopped == "budget: 1 seconds are over"
+    assert run.texts() == ["one", None, None]
+    assert run.stopped == "budget: 0.5 seconds are over"
+    if isinstance(run, aistats.AsyncRun):
+        assert (await finished(run.retry())).stopped == "budget: 0.5 seconds are over"
+    again = await finished(run.retry(budget=aistats.Budget(seconds=60)))
+    assert (again.texts(), again.stopped) == (["one", "two", "three"], None)
+
+
+async def test_budget_with_many_in_flight(caller: Caller, gateway: Gateway):
+    """
+    A budget holds with 100 requests in flight, after answers that the checkpoint had, and for the
+    retry.
+    """
+    usage = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15, "cost": 0.01}
+    for _ in range(200):
+        gateway.reply(completion(usage=usage))
+    rows = [f"row {number}" for number in range(200)]
+    run = await finish(caller, rows, concurrency=100, budget=aistats.Budget(usd=0.10))
+    again = await finished(run.retry())
+
+    assert (run.cost, again.cost) == (Decimal("0.10"), 0)
+    assert len(gateway.requests) == 10
+    assert run.stopped == again.stopped == "budget: 0.10 of 0.1 USD are used up"
+
+
+async def test_the_first_error_is_raised_at_once(caller: Caller, gateway: Gateway):
+    """
+    With `on_error="raise"` a request that hangs does not delay the error.
+    """
+    gate = Gate()
+    gateway.reply(completion("one"))
+    gateway.reply(completion("two"), before=gate)
+    gateway.reply(error_body("bad_request"), 400)
+    run = caller.client.map(["one", "two", "three"], model=MODEL, concurrency=2, on_error="raise")
+    with anyio.fail_after(20), pytest.raises(aistats.BadRequestError):
+        await finished(run)
+    gate.open()
+
+    assert [outcome.index for outcome in run.outcomes] == [0, 2]
+    assert [item.index for item in run._engine.outbox.unstarted] == [1]
+
+
+async def test_cost_of_an_answer_that_was_cut(caller: Caller, gateway: Gateway):
+    """
+    An answer that was cut and asked again counts in the cost and in the budget.
+    """
+    usage = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15, "cost": 0.01}
+    cut = json.dumps(completion(usage=usage)).encode()[:-30]
+    gateway.reply(completion(usage=usage))
+    gateway.reply(cut)
+    for _ in range(9):
+        gateway.reply(completion(usage=usage))
+    policy = aistats.RetryPolicy(base=0)
+    rows = [f"row {number}" for number in range(9)]
+    budget = aistats.Budget(usd=0.05)
+    run = await finish(caller, rows, concurrency=1, budget=budget, max_retries=policy)
+
+    assert (len(gateway.requests), run.cost) == (5, Decimal("0.05"))
+    assert len([outcome for outcome in run.outcomes if outcome.ok]) == 4
 
 
 async def test_budget_of_those_that_wait_for_the_pace(caller: Caller, gateway: Gateway):
@@ -1227,7 +1283,11 @@ async def test_budget_of_those_that_were_too_fast(caller: Caller, gateway: Gatew
     for _ in range(3):
         gateway.reply(error_body("rate_limited"), 429, {"retry-after-ms": "100"}, before=gate)
     rows = ["first", *"abcde"]
-    budget = aistats.Budget(tokens=45)
+    for _ in range(2):
+        gateway.reply(completion(usage={"total_tokens": 450}))
+    for row in "abc":
+        gateway.reply(completion(row))
+    budget = aistats.Budget(tokens=900)
     run = caller.client.map(rows, model=MODEL, concurrency=5, budget=budget)
     async with anyio.create_task_group() as group:
         group.start_soon(finished, run)
@@ -1237,7 +1297,9 @@ async def test_budget_of_those_that_were_too_fast(caller: Caller, gateway: Gatew
     assert len(gateway.requests) == 6
     assert (len(run.outcomes), run.progress.throttled) == (3, 3)
     assert run.stopped.startswith("budget")
-    assert (await finished(run.retry())).texts() == rows
+    again = run.retry(budget=aistats.Budget())
+    assert None not in (await finished(again)).texts()
+    assert len(gateway.requests) == 9
 
 
 # -- a pace -------------------------------------------------------------------------------------

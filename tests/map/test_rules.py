@@ -81,11 +81,10 @@ def test_budget(budget: dict[str, Any], used: dict[str, Any], reason: str | None
     """
     A request is sent only while the budget is not used up.
     """
-    statistics = Statistics()
-    for name, value in used.items():
-        setattr(statistics, name, value)
+    made = plan(budget=aistats.Budget(**budget))
+    made.spending.answered(used.get("cost"), used.get("tokens", 0))
 
-    assert StopRules(plan(budget=aistats.Budget(**budget))).before_request(statistics) == reason
+    assert StopRules(made).before_request() == reason
 
 
 @pytest.mark.parametrize(
