@@ -84,6 +84,14 @@ class Places:
         with self._lock:
             self._window.find()
 
+    def widen(self) -> None:
+        """
+        Double the limit, if nothing has been learned yet because no answer has come.
+        """
+        with self._lock:
+            self._window.widen()
+            self._admit()
+
     def try_start(self, *, fixed: bool = False) -> int:
         """
         Take a place if one is free and no request waits for it.

@@ -89,6 +89,14 @@ class Window:
             self.limit = 1
             self._open_sample(self.full_at)
 
+    def widen(self) -> None:
+        """
+        Double the limit, if there has been neither an answer nor a rejection: requests that hang
+        must not block the others.
+        """
+        if self.is_learnt and not self.recent and not self._refusals:
+            self.limit = min(self.maximum, 2 * self.limit)
+
     def answered(self, ticket: int, latency: float) -> None:
         """
         Learn from an answer after *latency* seconds.

@@ -35,7 +35,9 @@ class Admission:
         self, plan: Plan, limits: Limits, jitter: Callable[[], float] | None = None
     ) -> None:
         self.is_probed = False
-        """Whether the gateway has answered. Until then, one request is sent."""
+        """Whether the gateway has answered. Until then, one request is sent at a time."""
+        self.is_patient = True
+        """Whether other requests wait for the first answer. They don't wait long."""
         self._plan = plan
         self._limits = limits
         self._jitter = jitter
@@ -60,13 +62,20 @@ class Admission:
         return len(self._queue)
 
     @property
+    def is_probing(self) -> bool:
+        """
+        Whether one request is sent at a time.
+        """
+        return self.is_patient and not self.is_probed
+
+    @property
     def limit(self) -> int:
         """
         How many requests may be in flight now; 1 until the first has been answered.
         """
         if not self._is_auto:
-            return (self.maximum if self.is_probed else 1) - len(self._resting)
-        return self._limits.concurrency if self.is_probed else 1
+            return (1 if self.is_probing else self.maximum) - len(self._resting)
+        return 1 if self.is_probing else self._limits.concurrency
 
     @property
     def concurrency(self) -> int:

@@ -161,7 +161,7 @@ class Engine:
             error, reason = raised, None
         if reason is not None:
             self.break_off(reason, error)
-        else:
+        elif not self._rules.refusals:
             self.admission.is_probed = True
         self._finish(item, error=error)
 

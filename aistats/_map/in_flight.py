@@ -24,6 +24,8 @@ __all__ = ("InFlight",)
 
 _LONGEST_START = 10.0  # seconds for which the first request waits for what this machine lacks
 
+_LONGEST_PROBE = 1.0  # seconds for which other requests wait for the first answer
+
 _log = logging.getLogger("aistats")
 
 
@@ -106,6 +108,8 @@ class InFlight:
         self._tasks: dict[asyncio.Task[None], Item] = {}
         self._turn: asyncio.TimerHandle | None = None
         """Wakes this object when the next request may be sent."""
+        self._probe: asyncio.TimerHandle | None = None
+        """Ends the wait for the first answer."""
         self._has_warned = False
         """Whether the log has the local limit that was reached."""
 
@@ -117,6 +121,7 @@ class InFlight:
         Send the requests that may be sent now.
         """
         while len(self._tasks) < self._admission.limit and (item := self._next()) is not None:
+            self._time_probe()
             task = self._loop.create_task(self._work(item))
             self._tasks[task] = item
 
@@ -141,8 +146,25 @@ class InFlight:
         """
         Stop the timer.
         """
-        if self._turn is not None:
-            self._turn.cancel()
+        for timer in (self._turn, self._probe):
+            if timer is not None:
+                timer.cancel()
+
+    def _time_probe(self) -> None:
+        if self._admission.is_probing:
+            if self._probe is not None:
+                self._probe.cancel()
+            self._probe = self._loop.call_later(_LONGEST_PROBE, self._probe_takes_long)
+
+    def _probe_takes_long(self) -> None:
+        if self._admission.is_probed:
+            return
+        self._admission.is_patient = False
+        if self._plan.concurrency == "auto":
+            self._plan.gateway.limits.widen()
+        self._probe = self._loop.call_later(_LONGEST_PROBE, self._probe_takes_long)
+        self.fill()
+        self._owner.tell_of_room()
 
     def _next(self) -> Item | None:
         # The request to send now. If it is not its time yet, a timer wakes the engine then.
@@ -194,6 +216,7 @@ class InFlight:
                 is_full = len(self._tasks) >= self._admission.limit
                 if is_full or (following := self._next()) is None:
                     break
+                self._time_probe()
                 item = self._tasks[task] = following
                 self.fill()
         except Exception as error:

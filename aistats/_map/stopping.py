@@ -19,7 +19,8 @@ from .statistics import Statistics
 __all__ = ("StopRules",)
 
 _ENOUGH_FOR_A_SHARE: Final = 20
-_REFUSED: Final = frozenset({400, 401, 402, 403, 404})
+_REFUSED: Final = frozenset({400, 403, 404, 413, 422})  # may be the fault of one row
+_ENOUGH_REFUSALS: Final = 20
 _REFUSED_FOR_ALL: Final = frozenset({401, 402, 407})  # the key, the credit, a proxy's password
 
 
@@ -33,6 +34,8 @@ class StopRules:
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
+        self.refusals = 0
+        """How many requests were refused in a row, before any other answer came."""
         self.raises = plan.on_error == "raise"
         """Whether the run ends with the first error, and raises it."""
 
@@ -58,8 +61,10 @@ class StopRules:
 
         Args:
             error: What the request ended with.
-            is_first: Whether the gateway has not answered any request of the run yet.
+            is_first: Whether the gateway has not answered any request of the run yet, except by
+                refusing it.
         """
+        refusals, self.refusals = self.refusals, 0
         if isinstance(error, ConfigurationError):
             return str(error)
         if not isinstance(error, AIStatsError) or isinstance(error, RequestValidationError):
@@ -67,9 +72,14 @@ class StopRules:
         passes = self._plan.passes(error)
         outcome = error.attempts[-1].outcome if error.attempts else None
         is_elsewhere = isinstance(error, APIResponseError) or outcome == "unsent"
-        is_refused = error.status in _REFUSED and not passes
-        if is_first and (is_refused or is_elsewhere):
+        if is_first and is_elsewhere:
             return f"the first request failed, and no more were sent: {error}"
+        if is_first and error.status in _REFUSED and not passes:
+            # It may be the content of this row, so others are tried.
+            self.refusals = refusals + 1
+            if self.refusals == _ENOUGH_REFUSALS:
+                return f"the first {_ENOUGH_REFUSALS} requests were refused: {error}"
+            return None
         is_of_all = error.status in _REFUSED_FOR_ALL and not passes
         is_permanent = isinstance(error, APIConnectionError) and error.is_permanent
         return str(error) if is_of_all or is_permanent or self._plan.is_used_up(error) else None

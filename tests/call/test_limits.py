@@ -974,3 +974,21 @@ async def test_a_row_waits_for_its_own_retry_after(caller: Caller, gateway: Gate
         run = caller.client.map(["a", "b"], model="m", max_retries=policy, concurrency=concurrency)
         await (run if isinstance(run, aistats.AsyncRun) else in_thread(run.wait))
         assert run.texts() == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("events", "expected"),
+    [([], 4), ([{"latency": 0.1}], 2), ([{"throttled": True}], 1), ([{}], 4)],
+)
+def test_widen(events: list[dict[str, Any]], expected: int):
+    """
+    The limit doubles only while nothing has been learned: requests that hang block no others.
+    """
+    limits = Limits(10)
+    limits.find()
+    for event in events:
+        limits.end(limits.try_start(), **event)
+    limits.widen()
+    limits.widen()
+
+    assert limits.concurrency == expected

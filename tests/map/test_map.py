@@ -1007,28 +1007,36 @@ async def test_many_faults(connect: Callable[..., Caller], concurrency: Any):
 
 
 @pytest.mark.parametrize(
-    ("status", "code"),
+    ("status", "code", "requests", "reason"),
     [
-        (400, "validation_error"),
-        (401, "unauthorised"),
-        (402, "insufficient_funds"),
-        (403, "forbidden"),
-        (404, "not_found"),
+        (400, "validation_error", 20, "the first 20 requests were refused: 400"),
+        (401, "unauthorised", 1, "401"),
+        (402, "insufficient_funds", 1, "402"),
+        (403, "forbidden", 20, "the first 20 requests were refused: 403"),
+        (404, "not_found", 20, "the first 20 requests were refused: 404"),
     ],
 )
 async def test_the_probe(
-    caller: Caller, gateway: Gateway, status: int, code: str, caplog: pytest.LogCaptureFixture
+    caller: Caller,
+    gateway: Gateway,
+    status: int,
+    code: str,
+    requests: int,
+    reason: str,
+    caplog: pytest.LogCaptureFixture,
 ):
     """
-    Where the first request is refused, it is the only one, and the log says why.
+    An error of the key or the credit ends the run at the first request, and refusals end it after
+    20; the log says why.
     """
-    gateway.reply(error_body(code), status)
+    for _ in range(requests):
+        gateway.reply(error_body(code), status)
     run = await finish(caller, [f"row {number}" for number in range(100)])
 
-    assert len(gateway.requests) == 1
-    assert [outcome.error.status for outcome in run.outcomes] == [status]
+    assert len(gateway.requests) == requests
+    assert [outcome.error.status for outcome in run.outcomes] == [status] * requests
     assert run.texts() == [None] * 100
-    assert run.stopped.startswith(f"the first request failed, and no more were sent: {status}")
+    assert run.stopped.startswith(reason)
     assert caplog.messages == [f"the run was stopped: {run.stopped}"]
 
 
@@ -1055,12 +1063,50 @@ async def test_a_retry_of_a_probe(caller: Caller, gateway: Gateway):
     Where the first request was all that was sent, so it is in a retry.
     """
     for _ in range(2):
-        gateway.reply(error_body("not_found"), 404)
+        gateway.reply(error_body("unauthorised"), 401)
     run = await finish(caller, ["one", "two", "three"])
     again = await finished(run.retry())
 
-    assert again.stopped.startswith("the first request failed")
+    assert again.stopped.startswith("401")
     assert prompts_at(gateway) == ["one", "one"]
+
+
+async def test_a_bad_first_row(caller: Caller, gateway: Gateway, tmp_path: Path):
+    """
+    A first row whose content is refused keeps no other row from being asked, in a run, a retry or
+    one that resumes.
+    """
+    rows = [f"row {number}" for number in range(50)]
+    options = {"checkpoint": tmp_path / "rows.jsonl"}
+    refusal = error_body("content_policy_violation"), 400
+    gateway.reply(*refusal)
+    run = await finish(caller, rows, **options)
+    gateway.reply(*refusal)
+    again = await finished(run.retry())
+    gateway.reply(*refusal)
+    resumed = await finish(caller, rows, **options)
+
+    assert [each.stopped for each in (run, again, resumed)] == [None] * 3
+    assert [each.texts() for each in (run, again, resumed)] == [[None, *rows[1:]]] * 3
+    assert len(gateway.requests) == 52
+
+
+@pytest.mark.parametrize("concurrency", ["auto", 10])
+async def test_a_first_row_that_hangs(caller: Caller, gateway: Gateway, concurrency: Any):
+    """
+    A first row that gets no answer holds the others back for a moment only.
+    """
+    gate = Gate()
+    gateway.reply(completion("row 0"), before=gate)
+    rows = [f"row {number}" for number in range(50)]
+    run = caller.client.map(rows, model=MODEL, concurrency=concurrency)
+    async with anyio.create_task_group() as group:
+        group.start_soon(finished, run)
+        await auntil(lambda: run.progress.done == 49)
+        assert run.progress.in_flight == 1
+        gate.open()
+
+    assert run.texts() == rows
 
 
 async def test_nobody_there(connect: Callable[..., Caller]):

@@ -135,8 +135,8 @@ def test_rows_that_make_no_request(error: Exception, is_first: bool, stops: bool
 @pytest.mark.parametrize(
     ("error", "first", "later"),
     [
-        (failure(aistats.BadRequestError, status=400), True, False),
-        (failure(aistats.NotFoundError, status=404), True, False),
+        (failure(aistats.BadRequestError, status=400), False, False),
+        (failure(aistats.NotFoundError, status=404), False, False),
         (failure(aistats.AuthenticationError, status=401), True, True),
         (failure(aistats.PaymentRequiredError, status=402), True, True),
         (failure(APIStatusError, status=407), True, True),
@@ -151,12 +151,39 @@ def test_rows_that_make_no_request(error: Exception, is_first: bool, stops: bool
 )
 def test_errors_of_all_rows(error: Exception, first: bool, later: bool):
     """
-    An error that every row would get ends the run; before the first answer, a refusal does too.
+    An error that every row would get ends the run. A refusal may be about the row.
     """
     rules = StopRules(plan())
 
     assert (rules.after_failure(error, is_first=True) is not None) == first
     assert (rules.after_failure(error, is_first=False) is not None) == later
+
+
+REFUSED = failure(aistats.BadRequestError, status=400)
+BROKEN = failure(aistats.InternalServerError, status=500)
+
+
+@pytest.mark.parametrize(
+    ("errors", "is_first", "stops"),
+    [
+        ([REFUSED] * 19, True, False),
+        ([REFUSED] * 20, True, True),
+        ([REFUSED] * 20, False, False),
+        ([REFUSED] * 10 + [BROKEN] + [REFUSED] * 10, True, False),
+    ],
+)
+def test_refusals_before_the_first_answer(errors: list[Exception], is_first: bool, stops: bool):
+    """
+    If the first 20 requests are refused, the others would be, too.
+    """
+    rules = StopRules(plan())
+    *earlier, last = errors
+
+    assert [rules.after_failure(error, is_first=is_first) for error in earlier] == [None] * len(
+        earlier
+    )
+    reason = rules.after_failure(last, is_first=is_first)
+    assert (reason is not None) == stops
 
 
 # -- order --------------------------------------------------------------------------------------
@@ -308,6 +335,8 @@ def test_limit(options: dict[str, Any], probed: bool, limit: int):
     queue.is_probed = probed
 
     assert queue.limit == queue.concurrency == limit
+    queue.is_patient = False
+    assert queue.limit > 1
 
 
 def test_a_rest_at_a_fixed_concurrency():
