@@ -115,7 +115,11 @@ class Checkpoint:
         Return the answer that the file has to a request under *key*; `None` if it has none, or no
         usable one any more.
         """
-        place = self._places.get(_place_of(key, request_hash))
+        return self._at(self._places.get(_place_of(key, request_hash)), key, request_hash)
+
+    def _at(
+        self, place: tuple[int, int] | None, key: str | None, request_hash: str
+    ) -> ChatCompletionsResponse | None:
         if place is None:
             return None
         with self._guard:
@@ -128,6 +132,12 @@ class Checkpoint:
                 _log.warning("%s can't be read: %s", self.path, error.strerror)
                 return None
         return answer_from(line, key, request_hash)
+
+    def find_same(self, request_hash: str) -> ChatCompletionsResponse | None:
+        """
+        Return the answer that the file has to a request, whatever its key; `None` if it has none.
+        """
+        return self._at(self._places.get(_place_of(request_hash, request_hash)), None, request_hash)
 
     def add(
         self,
@@ -152,7 +162,7 @@ class Checkpoint:
             return
         place = self._append(line)
         if place is not None and self._finds_own and isinstance(result, ChatCompletionsResponse):
-            self._places[_place_of(key, request_hash)] = place
+            self._remember(key, request_hash, place)
 
     def close(self) -> None:
         """
@@ -219,7 +229,13 @@ class Checkpoint:
             _log.warning("a line of %s is no record, and is passed over", self.path)
         else:
             if name is not None:
-                self._places[_place_of(*name)] = at, len(line)
+                self._remember(*name, (at, len(line)))
+
+    def _remember(self, key: str, request_hash: str, place: tuple[int, int]) -> None:
+        self._places[_place_of(key, request_hash)] = place
+        if key != request_hash and self._finds_own:
+            # For rows with the same request and other keys.
+            self._places.setdefault(_place_of(request_hash, request_hash), place)
 
     def _lock(self) -> None:
         try:

@@ -101,7 +101,7 @@ class Engine:
         if self.stopped is not None or self.is_over:
             return 0
         ahead = 2 * self.admission.limit - self.admission.queued
-        return max(0, min(ahead, self.outbox.room))
+        return max(0, min(ahead, self.outbox.room(self.known.following)))
 
     def submit(self, item: Item) -> None:
         """
@@ -130,8 +130,6 @@ class Engine:
         self.no_more_rows = True
         self.failure = self.failure or error
         self.end_if_done()
-
-    # --- results of requests ---
 
     def may_start(self, in_flight: int) -> bool:
         """
@@ -195,8 +193,9 @@ class Engine:
                     self.known.note(each, outcome)
                 except ConfigurationError as failure:
                     self.stop(str(failure), failure)
-            self.statistics.count(outcome.error, cached=outcome.cached)
-            if each is item and not cached:
+            is_shared = each is not item
+            self.statistics.count(outcome.error, cached=outcome.cached, is_shared=is_shared)
+            if not (is_shared or cached):
                 self.statistics.add_attempts(outcome.attempts)
             if error is not None:
                 stop = stop or self._rules.after_outcome(self.statistics)

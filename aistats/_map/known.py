@@ -31,6 +31,8 @@ class KnownAnswers:
     ) -> None:
         self.answers = answers
         self.checkpoint: Checkpoint | None = None
+        self.following = 0
+        """How many rows wait for the answer to another row."""
         self._dedup = dedup
         self._keeps_all = keeps_all
         self._leaders: dict[str, Item] = {}
@@ -44,7 +46,12 @@ class KnownAnswers:
             if response is not None:
                 item.is_noted = True
                 return response
-        return self.answers.get(item.request_hash) if self._dedup else None
+        if not self._dedup:
+            return None
+        response = self.answers.get(item.request_hash)
+        if response is None and self.checkpoint is not None and item.request_hash:
+            response = self.checkpoint.find_same(item.request_hash)
+        return response
 
     def follow(self, item: Item) -> bool:
         """
@@ -57,6 +64,7 @@ class KnownAnswers:
         if leader is item:
             return False
         leader.followers.append(item)
+        self.following += 1
         return True
 
     def answered(self, item: Item, response: ChatCompletionsResponse) -> None:
@@ -74,6 +82,7 @@ class KnownAnswers:
         """
         if self._leaders.get(item.request_hash) is item:
             del self._leaders[item.request_hash]
+            self.following -= len(item.followers)
 
     def note(self, item: Item, outcome: Outcome) -> None:
         """

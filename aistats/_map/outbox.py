@@ -12,6 +12,10 @@ from .source import Item
 __all__ = ("Outbox",)
 
 
+_FOLLOWERS = 20
+"""How many rows may wait for the answers to others, in windows."""
+
+
 class Outbox:
     """
     Holds outcomes, in the order in which they are handed out.
@@ -38,12 +42,15 @@ class Outbox:
         self._early: dict[int, Outcome | None] = {}
         """Outcomes whose turn has not come; `None` for a row that was never asked."""
 
-    @property
-    def room(self) -> int:
+    def room(self, following: int = 0) -> int:
         """
-        How many more rows may be on their way.
+        Return how many more rows may be on their way. Of those, *following* rows wait for the
+        answer to another row, and take no room up to a limit: the duplicates of a slow request
+        don't hold back other rows. In input order, those come later anyway.
         """
-        return self._window - (self.submitted - self._delivered)
+        is_held_back = self._is_ordered and not self.keeps
+        free = 0 if is_held_back else min(following, _FOLLOWERS * self._window)
+        return self._window - (self.submitted - self._delivered - free)
 
     def put(self, item: Item, outcome: Outcome) -> None:
         """

@@ -204,12 +204,13 @@ class Plan:
                     f"{type(own_key).__name__}. Convert it: key=lambda row: str(...)"
                 )
             own_key.encode()  # what can't be written is a fault of this row
-            return own_key
+        key = item.request_hash if self.key is None else own_key
         if self.dedup or self.checkpoint is None:
-            return item.request_hash
-        self.counts[item.request_hash] += 1
-        count = self.counts[item.request_hash]
-        return item.request_hash if count == 1 else f"{item.request_hash}#{count}"
+            return key
+        # Each of the same requests has a line of its own in the checkpoint.
+        self.counts[f"{item.request_hash} {key}"] += 1
+        count = self.counts[f"{item.request_hash} {key}"]
+        return key if count == 1 else f"{key}#{count}"
 
     def passes(self, error: AIStatsError) -> bool:
         """

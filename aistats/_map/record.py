@@ -62,13 +62,15 @@ def name_of(line: bytes) -> tuple[str, str] | None:
     return _name_of(_parsed(line))
 
 
-def answer_from(line: bytes, key: str, request_hash: str) -> ChatCompletionsResponse | None:
+def answer_from(line: bytes, key: str | None, request_hash: str) -> ChatCompletionsResponse | None:
     """
-    Return the answer that *line* has to a request under *key*; `None` if it has none.
+    Return the answer that *line* has to a request under *key*, or under any key if that is `None`;
+    `None` if it has none.
     """
     try:
         record = _parsed(line)
-        if _name_of(record) != (key, request_hash):
+        name = _name_of(record)
+        if name is None or name[1] != request_hash or key not in (None, name[0]):
             return None
     except ValueError:
         return None

@@ -38,6 +38,8 @@ class Statistics:
         self._spending = spending
         self.begun = monotonic()
         self.done = self.failed = self.cached = self.throttled = 0
+        self.distinct = self.distinct_failed = 0
+        """Outcomes and errors, without those of duplicates."""
         self.cost = Decimal(0)
         """In US dollars, of the answers that had a price."""
         self._cut = 0
@@ -94,11 +96,14 @@ class Statistics:
             self._priced += 1
         return tokens
 
-    def count(self, error: Exception | None, *, cached: bool) -> None:
+    def count(self, error: Exception | None, *, cached: bool, is_shared: bool = False) -> None:
         """
-        Count an outcome.
+        Count an outcome, which *is_shared* if it is that of another row with the same request.
         """
         self.done += 1
+        if not is_shared:
+            self.distinct += 1
+            self.distinct_failed += error is not None
         self.cached += cached
         self.failed += error is not None
 

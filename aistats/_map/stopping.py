@@ -90,13 +90,15 @@ class StopRules:
         """
         if self.raises:
             return "an error was to be raised"
+        # Duplicates of one request fail together, and count once.
+        count, failed = done.distinct, done.distinct_failed
         limit = self._plan.stop_after
         if limit is None:
             return None
         if limit >= 1:
-            return f"stop_after: {done.failed} failures" if done.failed >= limit else None
-        if done.done >= _ENOUGH_FOR_A_SHARE and done.failed >= limit * done.done:
-            return f"stop_after: {done.failed} failures in {done.done}"
+            return f"stop_after: {failed} failures" if failed >= limit else None
+        if count >= _ENOUGH_FOR_A_SHARE and failed >= limit * count:
+            return f"stop_after: {failed} failures in {count}"
         return None
 
 

@@ -1058,6 +1058,67 @@ async def test_a_retry_is_not_probed(caller: Caller, gateway: Gateway):
     assert again.texts() == ["row 0", None, *rows[2:]]
 
 
+async def test_duplicates_of_a_slow_request(caller: Caller, gateway: Gateway):
+    """
+    Duplicates of a request that hangs hold no other rows back, and count once for `stop_after`.
+    """
+    gate = Gate()
+    gateway.reply(completion("first"))
+    gateway.reply(error_body(), 500, before=gate)
+    rows = ["first", *[text for number in range(300) for text in ("same", f"row {number}")]]
+    run = caller.client.map(rows, model=MODEL, concurrency=10, max_retries=0, stop_after=5)
+    async with anyio.create_task_group() as group:
+        group.start_soon(finished, run)
+        await auntil(lambda: run.progress.done == 301)
+        gate.open()
+
+    assert len(gateway.requests) == 302
+    assert (run.stopped, run.progress.failed) == (None, 300)
+
+
+async def test_the_same_request_under_other_keys(caller: Caller, gateway: Gateway, tmp_path: Path):
+    """
+    With a checkpoint, rows with keys of their own and the same request share one call anywhere.
+    """
+    rows = ["same", *[f"row {number}" for number in range(300)], "same"]
+    path = tmp_path / "rows.jsonl"
+    numbers = iter(range(10_000))
+    run = caller.client.map(
+        rows, model=MODEL, checkpoint=path, key=lambda row: f"key {next(numbers)}"
+    )
+    outcomes = [(each.key, each.text, each.cached) async for each in iterate(run)]
+
+    assert len(gateway.requests) == 301
+    assert outcomes[0] == ("key 0", "same", False)
+    assert outcomes[-1] == ("key 301", "same", True)
+    resumed = await finish(caller, ["same"], checkpoint=path, key=lambda row: "key 301")
+    assert resumed.texts() == ["same"]
+    assert len(gateway.requests) == 301
+
+
+async def test_samples_of_one_key(caller: Caller, gateway: Gateway, tmp_path: Path):
+    """
+    With `dedup=False`, rows with one key and one request each keep their own answer when resumed.
+    """
+    for number in range(6):
+        gateway.reply(completion(f"sample {number}"))
+    options = {
+        "checkpoint": tmp_path / "rows.jsonl",
+        "dedup": False,
+        "key": lambda row: "one",
+        "concurrency": 1,
+    }
+    first = await finish(caller, ["same"] * 6, **options)
+    again = await finish(caller, ["same"] * 6, **options)
+
+    assert first.texts() == again.texts() == [f"sample {number}" for number in range(6)]
+    assert [outcome.key for outcome in again.outcomes] == [
+        "one",
+        *(f"one#{n}" for n in range(2, 7)),
+    ]
+    assert len(gateway.requests) == 6
+
+
 async def test_a_retry_of_a_probe(caller: Caller, gateway: Gateway):
     """
     Where the first request was all that was sent, so it is in a retry.

@@ -104,7 +104,9 @@ def test_failures(options: dict[str, Any], done: int, failed: int, reason: str |
     `stop_after` counts failures, or is their share once 20 rows are done.
     """
     statistics = Statistics()
-    statistics.done, statistics.failed = done, failed
+    for number in range(done):
+        statistics.count(ValueError() if number < failed else None, cached=False)
+        statistics.count(ValueError(), cached=False, is_shared=True)  # a duplicate counts nothing
 
     assert StopRules(plan(**options)).after_outcome(statistics) == reason
 
@@ -243,12 +245,25 @@ def test_room(keeps: bool):
     outbox.submitted = 3
     outbox.put(item(0), outcome(0))
 
-    assert outbox.room == (1 if keeps else 0)
+    assert outbox.room() == (1 if keeps else 0)
     if not keeps:
         outbox.delivered(len(outbox.take()))
-    assert outbox.room == 1
+    assert outbox.room() == 1
     outbox.skip(item(1))
-    assert outbox.room == 2
+    assert outbox.room() == 2
+
+
+def test_rows_that_follow_another_take_no_room():
+    """
+    Rows that wait for the answer to another take no room, up to 20 times as many as others.
+    """
+    outbox = Outbox(is_ordered=False, keeps=False, window=3)
+    outbox.submitted = 2
+    assert outbox.room() == 1
+    outbox.submitted += 60
+    assert outbox.room(60) == 1
+    outbox.submitted += 1
+    assert outbox.room(61) == 0
 
 
 # -- known answers ------------------------------------------------------------------------------
@@ -265,7 +280,9 @@ def test_duplicates_follow_the_first():
 
     assert [known.follow(each) for each in (first, second, other)] == [False, True, False]
     assert first.followers == [second]
+    assert known.following == 1
     known.release(first)
+    assert known.following == 0
     assert known.follow(item(3, request_hash="a")) is False
 
 
