@@ -140,9 +140,11 @@ class AsyncStream(AnyStream):
                     await asyncio.sleep(live.wait())
                     live.show()
             return
-        async for text in self.text_deltas():
-            print(text, end="", flush=True)
-        print(flush=True)
+        try:
+            async for text in self.text_deltas():
+                print(text, end="", flush=True)
+        finally:
+            print(flush=True)
 
     async def aclose(self) -> None:
         """
@@ -269,16 +271,21 @@ class Stream(AnyStream):
         from .._show.progress import in_notebook
 
         if in_notebook():
-            with self._live() as live:
-                is_open = True
-                while is_open:
-                    is_open = self._next(ready_chunks) is not None
-                    time.sleep(live.wait())
-                    live.show()
+            self._show_live(is_raised=True)
             return
-        for text in self.text_deltas():
-            print(text, end="", flush=True)
-        print(flush=True)
+        try:
+            for text in self.text_deltas():
+                print(text, end="", flush=True)
+        finally:
+            print(flush=True)
+
+    def _show_live(self, *, is_raised: bool) -> None:
+        with self._live(is_raised=is_raised) as live:
+            is_open = True
+            while is_open:
+                is_open = self._next(ready_chunks) is not None
+                time.sleep(live.wait())
+                live.show()
 
     def _ipython_display_(self) -> None:
         from .._show.progress import in_notebook
@@ -287,7 +294,7 @@ class Stream(AnyStream):
             raise NotImplementedError  # IPython then asks the other methods
         # The cell shows the error already. IPython would add its own frames to it.
         with contextlib.suppress(AIStatsError):
-            self.show()
+            self._show_live(is_raised=False)
 
     def close(self) -> None:
         """

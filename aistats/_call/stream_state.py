@@ -112,15 +112,17 @@ class AnyStream:
     def _repr_html_(self) -> str:
         return self._html(self._how_to_show)
 
-    def _html(self, how_to_show: str = "") -> str:
+    def _html(self, how_to_show: str = "", failure: str | None = None) -> str:
         from .._show.cards import stream_html
 
         response = self._opened.decoder.response() if self._opened else None
         answer = as_shown(response) if response is not None else None
-        return stream_html(answer, self._state.value, self._failure, how_to_show)
+        failure = self._failure if failure is None else failure
+        return stream_html(answer, self._state.value, failure, how_to_show)
 
     @contextlib.contextmanager
-    def _live(self) -> Generator[LiveHTML, None, None]:
+    def _live(self, *, is_raised: bool = True) -> Generator[LiveHTML, None, None]:
+        # An error that the caller raises is shown by its traceback, and not by the display, too.
         from .._show.progress import LiveHTML
 
         live = LiveHTML(lambda: (self._html(), repr(self)))
@@ -128,7 +130,10 @@ class AnyStream:
             live.show()
             yield live
         except AIStatsError as error:
-            live.put(as_html(error), repr(error))
+            if is_raised:
+                live.put(self._html(failure=""), repr(self))
+            else:
+                live.put(as_html(error), repr(error))
             raise
         except BaseException:
             self._end(State.CLOSED)  # interrupted between two reads

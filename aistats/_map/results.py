@@ -7,7 +7,7 @@ from __future__ import annotations
 import importlib
 import operator
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Self
 
@@ -16,6 +16,7 @@ import attrs
 from .._errors import ConfigurationError
 from .._options import Budget
 from .._progress import Latency, Progress
+from .._show.progress import Display
 from .._views.usage import Usage, tokens_as_shown
 from .engine import Engine
 from .outcome import COLUMNS, Outcome, as_shown
@@ -43,6 +44,7 @@ class AnyRun:
         self._source = source if isinstance(source, Source) else Source(source)
         self._before = dict(before or {})  # outcomes of an earlier run, of which this is a retry
         self._engine: Engine | None = None
+        self._display: Display | None = None
         self._keeps = False
         self._later: Self | None = None  # the retry of this one
 
@@ -206,13 +208,21 @@ class AnyRun:
         )
 
     def _repr_html_(self) -> str:
-        from .._show.cards import run_html
+        is_new = self._engine is None
+        outcomes = self.outcomes if self._keeps and not is_new else ()
+        return _as_html(
+            self, outcomes, self._how_to_start if is_new else tokens_as_shown(self.usage)
+        )
 
-        outcomes = self.outcomes if self._engine is not None and self._keeps else ()
-        failures = as_shown([each for each in outcomes if not each.ok])
-        answers = as_shown([each for each in outcomes if each.ok])
-        facts = [tokens_as_shown(self.usage)] if self._engine is not None else [self._how_to_start]
-        return run_html(self.progress, self.stopped, facts, failures, answers)
+    def _ipython_display_(self) -> None:
+        # A notebook shows a finished run in the place of its progress, not below it.
+        is_shown = (
+            self._display is not None
+            and self.is_done
+            and self._display.replace(self._repr_html_(), repr(self))
+        )
+        if not is_shown:
+            raise NotImplementedError  # IPython then asks the other methods
 
     def _new_engine(self, *, is_ordered: bool, keep: bool, is_shared: bool) -> Engine:
         # On the loop, where nobody else can begin it meanwhile.
@@ -269,3 +279,11 @@ class AnyRun:
         self._source.is_probed = engine.admission.is_probed
         self._source.answers = engine.known.answers
         return self._source, {outcome.index: outcome for outcome in outcomes if outcome.ok}
+
+
+def _as_html(run: AnyRun, outcomes: Sequence[Outcome], fact: str) -> str:
+    from .._show.cards import run_html
+
+    failures = as_shown([each for each in outcomes if not each.ok])
+    answers = as_shown([each for each in outcomes if each.ok])
+    return run_html(run.progress, run.stopped, [fact], failures, answers)

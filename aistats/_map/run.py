@@ -103,7 +103,7 @@ class AsyncRun(AnyRun):
         self._check_new()
         engine = self._new_engine(is_ordered=is_ordered, keep=keep, is_shared=False)
         await open_engine(engine)
-        display = display_for(self._plan.progress)
+        self._display = display = display_for(self._plan.progress)
         self._feeder = Feeder(engine, self._plan, self._source)
         if display is not None:
             engine.beside.run(show_progress(engine, display))
@@ -216,7 +216,7 @@ class Run(AnyRun):
 
     def _batches(self, *, is_ordered: bool, keep: bool) -> Iterator[list[Outcome]]:
         self._check_new()
-        display = display_for(self._plan.progress)
+        self._display = display = display_for(self._plan.progress)
         items: deque[Item] = deque()
         try:
             engine = self._run(functools.partial(self._begin, is_ordered=is_ordered, keep=keep))

@@ -1,20 +1,23 @@
 """
 How answers, streams, errors and runs look in a notebook: values in, HTML out.
 
-What a model, a provider or the gateway wrote is not to be trusted. All of it goes through `_escape`
-before it stands in the page, nothing of it ever becomes an attribute or an address, and characters
-that could turn the order of the page around are shown by their numbers. There are no scripts and no
-style sheets, and nothing is fetched. Colours are those of the page, so that it is readable in light
-and in dark ones; what is ours is grey, half transparent, or a thin line.
+What a model, a provider or the gateway wrote is not to be trusted. All of it is escaped before it
+stands in the page, and characters that could change the direction of the page's text are shown by
+their numbers. Only `http` and `https` links of Markdown become addresses, which are shown beside
+their text. There are no scripts and no style sheets, and nothing is fetched. Colours are
+those of the page, so that it is readable in light and in dark ones; what is ours is grey, half
+transparent, or a thin line.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Final
 
 import attrs
+
+from .markdown import rendered
+from .page import AS_WRITTEN, BOX, CELL, CODE, LONGEST, SHADE, escape
 
 if TYPE_CHECKING:
     from decimal import Decimal
@@ -41,15 +44,7 @@ __all__ = (
 LISTED_ROWS: Final = 10
 """How many failures and how many answers a run lists."""
 
-# A page with more of it gets slow, and nobody reads it there.
-_LONGEST = 100_000
-
 _BLUE, _RED, _GREY = "#4c8bf5", "#d9534f", "rgba(128,128,128,.55)"
-_BOX = "border:1px solid rgba(128,128,128,.35);border-radius:4px"
-_AS_WRITTEN = "white-space:pre-wrap;overflow-wrap:anywhere"
-_CODE = "font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;font-size:.92em"
-_SHADE = "background:rgba(128,128,128,.13)"
-_CELL = "padding:.15em .8em .15em 0;text-align:left;vertical-align:top;border:0"
 
 
 @attrs.frozen(kw_only=True)
@@ -94,14 +89,16 @@ def stream_html(answer: Answer | None, state: str, failure: str, how_to_show: st
     Args:
         answer: What has arrived; `None` before the request was sent.
         state: `new`, `open`, `done`, `failed` or `closed`.
-        failure: Why it failed.
+        failure: Why it failed; `""` where the error is shown below.
         how_to_show: The call that shows it live, for a stream that has not ended; `""` where it is
             shown live already.
     """
     notes = {
         "new": "Waiting for the answer …",
         "open": "The answer is still coming …",
-        "failed": f"The stream failed: {failure}",
+        "failed": f"The stream failed: {failure}"
+        if failure
+        else "The error below says why it ended.",
         "closed": "The stream was closed before its end.",
     }
     note = notes.get(state, "")
@@ -125,7 +122,7 @@ def error_html(
     Return an error: the name of its class, its message, each attempt, and what had arrived.
     """
     parts = [
-        f'<div style="margin-bottom:.3em"><strong>{_escape(kind)}</strong></div>{_plain(message)}'
+        f'<div style="margin-bottom:.3em"><strong>{escape(kind)}</strong></div>{_plain(message)}'
     ]
     if len(attempts) > 1:
         rows = [
@@ -208,16 +205,16 @@ def _progress(progress: Progress) -> str:
         failed = min(1.0, progress.failed / progress.total)
         good = min(1.0 - failed, max(0, progress.done - progress.failed) / progress.total)
         bar = (
-            f'<div style="display:flex;height:.5em;margin-bottom:.5em;overflow:hidden;{_BOX};'
-            f'{_SHADE}">{_stripe(_BLUE, good)}{_stripe(_RED, failed)}</div>'
+            f'<div style="display:flex;height:.5em;margin-bottom:.5em;overflow:hidden;{BOX};'
+            f'{SHADE}">{_stripe(_BLUE, good)}{_stripe(_RED, failed)}</div>'
         )
     heads = "".join(
-        f'<th style="{_CELL};opacity:.7;font-weight:normal">{_escape(word)}</th>'
+        f'<th style="{CELL};opacity:.7;font-weight:normal">{escape(word)}</th>'
         for word, _ in figures
     )
     cells = "".join(
-        f'<td style="{_CELL};white-space:nowrap;font-variant-numeric:tabular-nums">'
-        f"{_escape(value)}</td>"
+        f'<td style="{CELL};white-space:nowrap;font-variant-numeric:tabular-nums">'
+        f"{escape(value)}</td>"
         for _, value in figures
     )
     rows = "".join(f'<tr style="background:none">{row}</tr>' for row in (heads, cells))
@@ -246,7 +243,7 @@ def _answer(answer: Answer) -> str:
 def _call(call: str, title: str) -> str:
     return (
         f'<div style="margin-top:.4em"><span style="opacity:.7">{title}</span> '
-        f'<code dir="ltr" style="{_CODE};{_SHADE};{_AS_WRITTEN};padding:.1em .3em;color:inherit">'
+        f'<code dir="ltr" style="{CODE};{SHADE};{AS_WRITTEN};padding:.1em .3em;color:inherit">'
         f"{_shortened(call)}</code></div>"
     )
 
@@ -307,80 +304,21 @@ def _duration(seconds: float | None) -> str:
 
 # --- text ---
 
-# Patterns are compiled at first use: these would be half of a millisecond of the import.
 
-# Other controls than tab and line feed, marks that turn the order of what follows, and half
-# surrogates, which no page can hold.
-_UNSEEN = "[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
-
-
-def _escape(text: object) -> str:
-    # Quotes, too, so that it would do in an attribute, where none of it is put.
-    lines = str(text).replace("\r\n", "\n")
-    shown = re.sub(_UNSEEN, lambda found: f"[U+{ord(found[0]):04X}]", lines)
-    import html  # with all names of characters, which only what is shown needs
-
-    return html.escape(shown, quote=True)
-
-
-def _shortened(text: str, longest: int = _LONGEST) -> str:
+def _shortened(text: str, longest: int = LONGEST) -> str:
     if len(text) <= longest:
-        return _escape(text)
+        return escape(text)
     rest = f"… {len(text) - longest:,} more characters"
-    return f'{_escape(text[:longest])}<em style="opacity:.7">{rest}</em>'
+    return f'{escape(text[:longest])}<em style="opacity:.7">{rest}</em>'
 
 
 def _plain(text: str) -> str:
-    return f'<div dir="auto" style="{_AS_WRITTEN};unicode-bidi:isolate">{_shortened(text)}</div>'
-
-
-_FENCE = r"(?m)^ {0,3}```.*$"
+    return f'<div dir="auto" style="{AS_WRITTEN};unicode-bidi:isolate">{_shortened(text)}</div>'
 
 
 def _rendered(text: str) -> str:
-    """
-    Return *text* with the little of Markdown that reads badly raw: fenced code, inline code,
-    headings and bold.
-
-    Everything else stays as it was written, links and images among it: they would be addresses.
-    """
-    shown = text if len(text) <= _LONGEST else text[:_LONGEST]
-    blocks: list[str] = []
-    # Outside and inside of fences by turns; the last fence may be open yet.
-    for number, block in enumerate(re.split(_FENCE, shown)):
-        if number % 2:
-            blocks.append(
-                f'<pre dir="ltr" style="{_CODE};{_SHADE};{_AS_WRITTEN};padding:.5em .7em;'
-                f'margin:.4em 0;border-radius:4px;color:inherit">{_escape(block.strip(chr(10)))}'
-                "</pre>"
-            )
-        elif block.strip():
-            words = _emphasis(_escape(block.strip("\n")))
-            blocks.append(
-                f'<div dir="auto" style="{_AS_WRITTEN};unicode-bidi:plaintext">{words}</div>'
-            )
-    if len(text) > _LONGEST:
-        blocks.append(_note(f"… {len(text) - _LONGEST:,} more characters"))
-    return "".join(blocks)
-
-
-# Each pattern stops at the first character that its piece can't hold, so none takes long. They
-# look at text that is escaped already, and put tags without attributes of its making around it.
-_INLINE_CODE = r"(`[^`\n]+`)"
-_BOLD = r"\*\*([^*\n]+)\*\*"
-_HEADING = r"(?m)^#{1,6} +(.*)$"
-
-
-def _emphasis(escaped: str) -> str:
-    pieces: list[str] = []
-    for number, piece in enumerate(re.split(_INLINE_CODE, escaped)):
-        if number % 2:
-            style = f"{_CODE};{_SHADE};padding:.05em .25em;border-radius:3px;color:inherit"
-            pieces.append(f'<code style="{style}">{piece[1:-1]}</code>')
-        else:
-            bold = re.sub(_BOLD, r"<strong>\1</strong>", piece)
-            pieces.append(re.sub(_HEADING, r"<strong>\1</strong>", bold))
-    return "".join(pieces)
+    rest = len(text) - LONGEST
+    return rendered(text) + _note(f"… {rest:,} more characters" if rest > 0 else "")
 
 
 # --- boxes ---
@@ -390,10 +328,10 @@ def _card(content: str, facts: Iterable[str], colour: str) -> str:
     """
     Return a box with *content*, which is HTML, and a line of *facts*, which are plain text.
     """
-    line = " · ".join(f"<bdi>{_escape(fact)}</bdi>" for fact in facts if fact)
+    line = " · ".join(f"<bdi>{escape(fact)}</bdi>" for fact in facts if fact)
     footer = f'<div style="margin-top:.5em;font-size:.85em;opacity:.7">{line}</div>' if line else ""
     return (
-        f'<div style="{_BOX};border-left:4px solid {colour};padding:.6em .9em;margin:.2em 0;'
+        f'<div style="{BOX};border-left:4px solid {colour};padding:.6em .9em;margin:.2em 0;'
         f'max-width:60em;line-height:1.45;overflow:hidden">{content}{footer}</div>'
     )
 
@@ -402,7 +340,7 @@ def _note(text: str) -> str:
     if not text:
         return ""
     return (
-        f'<div dir="auto" style="{_AS_WRITTEN};unicode-bidi:isolate;margin-top:.4em;'
+        f'<div dir="auto" style="{AS_WRITTEN};unicode-bidi:isolate;margin-top:.4em;'
         f'font-style:italic;opacity:.8">{_shortened(text)}</div>'
     )
 
@@ -410,7 +348,7 @@ def _note(text: str) -> str:
 def _folded(title: str, content: str, *, is_open: bool = False) -> str:
     return (
         f'<details{" open" if is_open else ""} style="margin:.3em 0">'
-        f'<summary style="cursor:pointer;opacity:.7">{_escape(title)}</summary>'
+        f'<summary style="cursor:pointer;opacity:.7">{escape(title)}</summary>'
         f'<div style="border-left:2px solid rgba(128,128,128,.35);padding-left:.8em;margin:.3em 0">'
         f"{content}</div></details>"
     )
@@ -420,7 +358,7 @@ def _table(rows: Iterable[Sequence[str]]) -> str:
     lines = "".join(
         '<tr style="background:none">'
         + "".join(
-            f'<td style="{_CELL};{_AS_WRITTEN}"><bdi>{_shortened(cell, 300)}</bdi></td>'
+            f'<td style="{CELL};{AS_WRITTEN}"><bdi>{_shortened(cell, 300)}</bdi></td>'
             for cell in row
         )
         + "</tr>"

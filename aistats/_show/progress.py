@@ -55,6 +55,13 @@ class Display(Protocol):
         """
         ...
 
+    def replace(self, html: str, text: str, /) -> bool:
+        """
+        Show something else in place of the progress. Return whether this was possible: the progress
+        is in the output of the notebook's cell that runs.
+        """
+        ...
+
 
 def in_notebook() -> bool:
     """
@@ -79,7 +86,8 @@ def display_for(progress: bool | Callable[[Progress], object] | None) -> Display
     if progress is not True:
         return _Paced(progress)
     if in_notebook():
-        return _Paced(_Table())
+        table = _Table()
+        return _Paced(table, replace=table.replace)
     if not _is_watched():
         return None
     try:
@@ -107,7 +115,9 @@ class _Paced:
         show: Callable[[Progress], object],
         close: Callable[[], object] = lambda: None,
         clock: Callable[[], float] = monotonic,
+        replace: Callable[[str, str], bool] = lambda html, text: False,
     ) -> None:
+        self.replace = replace
         self._show = show
         self._close = close
         self._clock = clock
@@ -162,6 +172,14 @@ class _Cell:
 
     def __init__(self) -> None:
         self._handle: Any = None
+        self._number: int | None = None
+
+    @property
+    def is_running(self) -> bool:
+        """
+        Whether the cell with this place is the one that runs.
+        """
+        return self._handle is not None and self._number == _number_of_cell()
 
     def put(self, html: str, text: str) -> None:
         bundle = {"text/html": html, "text/plain": text}
@@ -169,13 +187,25 @@ class _Cell:
             # Its types are not whole enough to be checked.
             ipython: Any = importlib.import_module("IPython.display")
             self._handle = ipython.display(bundle, raw=True, display_id=True)
+            self._number = _number_of_cell()
         else:
             self._handle.update(bundle, raw=True)
+
+
+def _number_of_cell() -> int | None:
+    shell: Any = importlib.import_module("IPython").get_ipython()
+    return None if shell is None else shell.execution_count
 
 
 class _Table:
     def __init__(self) -> None:
         self._cell = _Cell()
+
+    def replace(self, html: str, text: str) -> bool:
+        if not self._cell.is_running:
+            return False
+        self._cell.put(html, text)
+        return True
 
     def __call__(self, progress: Progress, /) -> None:
         words = (f"{word} {value}" for word, value in progress_figures(progress))

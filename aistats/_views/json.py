@@ -266,6 +266,12 @@ class WireObject(_Base):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._wire!r})"
 
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        # IPython's plain text, which is as long as its HTML at most.
+        from .._show.page import capped
+
+        printer.text(capped(repr(self)))
+
 
 if not TYPE_CHECKING:
     Mapping.register(WireObject)

@@ -41,7 +41,8 @@ from aistats.types import Usage
 
 TAGS = {"bdi", "code", "details", "div", "em", "pre", "span", "strong", "summary"}
 TABLE = {"table", "td", "th", "tr"}
-ATTRIBUTES = {"dir", "open", "style"}
+MARKDOWN = {"a", "li", "ol", "ul"}
+ATTRIBUTES = {"dir", "open", "style", "href", "rel", "start", "target"}
 
 HOSTILE = (
     "<script>alert(1)</script></pre></div></details> &amp; & \" ' > <img src=x onerror=alert(1)> "
@@ -94,8 +95,11 @@ def page(source: str) -> Page:
     *source* as a browser sees it, which is whole, and has no more in it than we put there.
     """
     seen = Page(source)
-    assert seen.tags <= TAGS | TABLE
+    assert seen.tags <= TAGS | TABLE | MARKDOWN
     assert {name for name, _ in seen.attributes} <= ATTRIBUTES
+    for name, value in seen.attributes:
+        assert name != "href" or re.fullmatch("https?://[!-~]+", value or "")
+        assert name != "start" or (value or "").isdigit()
     ours = " ".join(value or "" for _, value in seen.attributes)
     assert not re.search(r"url\(|alert|javascript|evil|U\+|\\", ours)
     return seen
@@ -245,15 +249,74 @@ def test_fenced_code():
         ("2 ** 3 = 8", "2 ** 3 = 8"),
         ("**<b>**", "<strong>&lt;b&gt;</strong>"),
         ("#hash", "#hash"),
-        ("- a\n- b", "- a\n- b"),
-        ("[a](https://b.example)", "[a](https://b.example)"),
+        ("-5 degrees", "-5 degrees"),
+        ("a | b", "a | b"),
+        ("a | b\n--- | x", "a | b\n--- | x"),
+        ("a | b\n--- |", "a | b\n--- |"),
+        ("![a](https://b.example)", "![a](https://b.example)"),
+        ("[a](javascript:alert`1`)", None),
+        ("[a](data:text/html,x)", "[a](data:text/html,x)"),
+        ("[a](//b.example)", "[a](//b.example)"),
+        ("[a](https://b.example/*x*)", "[a](https://b.example/*x*)"),
+        ("[a](https://b.example/\u202e)", "[a](https://b.example/[U+202E])"),
+        ("[a](https://b\u0430nk.example)", "[a](https://b\u0430nk.example)"),
+        ("[a](https://b.example/ onclick=x)", "[a](https://b.example/ onclick=x)"),
+        ('[a](https://b.example/"x)', "[a](https://b.example/&quot;x)"),
+        ("[a](https://b.example", "[a](https://b.example"),
     ],
 )
-def test_markdown(text: str, expected: str):
+def test_markdown(text: str, expected: str | None):
     """
-    Bold and headings are shown, the rest stays as it was written, links among it.
+    Bold and headings are rendered. What only looks like a list, a table or a safe link is text.
     """
-    assert f">{expected}</div>" in answer(text)._repr_html_()
+    html = answer(text)._repr_html_()
+
+    assert "<a " not in html
+    assert page(html)
+    assert expected is None or f">{expected}</div>" in html
+
+
+@pytest.mark.parametrize("text", ["our [docs](%s)!", "- our [docs](%s)!", "**our [docs](%s)!**"])
+@pytest.mark.parametrize("address", ["https://b.example/a?b=c&d=1#e", "http://user@b.example:80/"])
+def test_link(text: str, address: str):
+    """
+    A link shows its address beside its text, so that the text can't hide where it goes.
+    """
+    seen = page(answer(text % address)._repr_html_())
+
+    assert f"our docs ({address})!" in seen.text
+    assert ("href", address) in seen.attributes
+    assert ("rel", "noopener noreferrer") in seen.attributes
+
+
+def test_lists():
+    """
+    Lists are rendered with their numbers, nested by indentation, around other text.
+    """
+    text = "Look:\n- a **b**\n  more\n  - c\n    - d\n- e\n\n3. f\n4) g\n\nEnd"
+    html = re.sub(' (style|dir)="[^"]*"', "", answer(text)._repr_html_())
+
+    assert (
+        "<div>Look:</div><ul><li>a <strong>b</strong>\nmore<ul><li>c<ul><li>d</li></ul></li></ul>"
+        '</li><li>e</li></ul><ol start="3"><li>f</li><li>g</li></ol><div>End</div>' in html
+    )
+    assert page(answer("  - a\n- b\n      - c\n   - d")._repr_html_()).tags >= {"ul", "li"}
+    assert page(answer("".join(f"{'  ' * n}- x\n" for n in range(50)))._repr_html_())
+
+
+def test_table():
+    """
+    A table has the columns of its head, aligned as its dashes say; cells may be missing.
+    """
+    text = "Prices:\n| a | *b* | c |\n|:--|:-:|--:|\n| `x\\|y` | **2** |\n1 | 2 | 3 | 4\nEnd"
+    html = re.sub(' dir="auto"', "", answer(text)._repr_html_())
+    plain = re.sub(' style="[^"]*text-align:(\\w+)"', r" \1", html)
+
+    assert "<th left>a</th><th center>*b*</th><th right>c</th>" in plain
+    assert "<td center><strong>2</strong></td><td right></td>" in plain
+    assert "<td left>1</td><td center>2</td><td right>3</td></tr>" in plain
+    assert "x|y</code>" in plain
+    assert page(html).text.startswith("Prices:a")
 
 
 def test_inline_code():
@@ -265,7 +328,15 @@ def test_inline_code():
     assert ">**b**</code> c" in html
 
 
-@pytest.mark.parametrize("text", ["**a" * 30_000, "`a" * 40_000, "# " * 40_000, "```\n" * 20_000])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("**a" * 30_000, "`a" * 40_000, "# " * 40_000, "```\n" * 20_000, "- a\n" * 25_000),
+        *("[" * 90_000, "[a](https://" * 8_000, "| " * 45_000, "a|b\n" * 25_000, "1. " * 30_000),
+        *("-|-\n" * 25_000, " - a\n\n" * 15_000, "- a\n  b\n" * 10_000, "\\|" * 45_000),
+        *("[a](" * 22_000, "- a\n" + "\n" * 90_000, "  " * 45_000 + "- a"),
+    ],
+)
 def test_hostile_markdown_is_quick(text: str):
     """
     Text that is made to take long doesn't.
@@ -281,6 +352,20 @@ def test_long_text_is_cut():
 
     assert shown.count("x") == 100_000
     assert "… 123 more characters" in shown
+
+
+def test_plain_text_is_cut():
+    """
+    The plain text beside the page is cut, too. `repr` is whole.
+    """
+    from IPython.lib.pretty import pretty
+
+    long = answer("x" * 200_000)
+
+    assert pretty(long).count("x") < 100_000
+    assert pretty(long).endswith("more characters")
+    assert pretty(answer("Hello")) == repr(answer("Hello"))
+    assert repr(long).count("x") >= 200_000
 
 
 # -- what is not to be trusted ------------------------------------------------------------------
@@ -400,6 +485,15 @@ def test_any_answer(wire: dict[str, Any]):
     Any JSON in the place of an answer has a page.
     """
     assert page(ChatCompletionsResponse(wire)._repr_html_())
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(st.sampled_from("-*1.|:[]()!`# \t\na<&\"'\\") | st.characters(), max_size=60))
+def test_any_markdown(text: str):
+    """
+    Any text of an answer has a page of whole tags.
+    """
+    assert page(answer(text + "[a](https://b.example)")._repr_html_())
 
 
 @settings(max_examples=60, deadline=None)
