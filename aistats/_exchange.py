@@ -86,7 +86,10 @@ class Timing:
     """
 
     queued: float | None = None
-    """Wait for a free connection in the pool, in the last attempt."""
+    """
+    Wait for a place under `client.limits` and for a free connection in the pool, in the last
+    attempt.
+    """
     connect: float | None = None
     """
     DNS lookup, TCP connect and TLS handshake, in the last attempt. `None` if an open connection was

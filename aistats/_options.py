@@ -111,9 +111,10 @@ class Timeout:
 # --- retries ---
 
 _RETRIED_STATUSES = frozenset({408, 409, 425, 429, *range(500, 600)}) - {501, 505}
-_PERMANENT_CODES = frozenset(
-    {"key_limit_exceeded", "google_empty_response", "provider_payment_required"}
-)
+SPENT_CODES: Final = frozenset({"key_limit_exceeded", "insufficient_quota"})
+"""Error codes of a quota that is used up. They come with 429, but waiting does not help."""
+
+_PERMANENT_CODES = SPENT_CODES | {"google_empty_response", "provider_payment_required"}
 
 
 def _not_negative(_policy: object, attribute: attrs.Attribute[Any], value: Any) -> None:
@@ -244,7 +245,7 @@ class RetryPolicy:
         if told in ("true", "false"):
             return told == "true"
         if error.status == 401:
-            # The gateway's key store was down; the key may be good.
+            # The gateway's key store was down, as the advice of `_wire.status_error` says.
             return error.message == "db_error"
         if error.status not in self.statuses or error.code in _PERMANENT_CODES:
             return False

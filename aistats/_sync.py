@@ -224,7 +224,8 @@ class Client:
     def close(self) -> None:
         """
         Close the client and its connections. Its calls in other threads raise
-        `ConfigurationError`.
+        `ConfigurationError`. A second time does nothing. The connections of a client that
+        `with_options` returned stay open.
         """
         if self._gateway.close():
             self._calls.stop()

@@ -178,7 +178,7 @@ class Attempts:
         except TimeoutError:
             phase = "waiting for the gateway to take more requests (see client.limits)"
             if left := self.gateway.limits.cooldown:
-                phase = f"it was held back by a Retry-After, {left:.3g} s more (see client.limits)"
+                phase = f"the gateway rejects requests, {left:.3g} s more (see client.limits)"
             host = self.gateway.transport.host
             raise out_of_time("total", self.timeout.total, host, phase) from None
         trace.start = trace.queue_end = monotonic()

@@ -1,6 +1,6 @@
 """
-The API key, or the function that returns it. No other file holds the key in the clear, apart from
-the header that is sent.
+The API key, or the function that returns it. Elsewhere the key is only in the header that is sent,
+which `gateway` keeps ready, and in the arguments of a client that is pickled.
 """
 
 from __future__ import annotations

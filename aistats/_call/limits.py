@@ -63,7 +63,8 @@ class Limits(Places):
     @property
     def cooldown(self) -> float:
         """
-        Seconds for which nothing is sent, because the gateway asked for a pause; mostly 0.0.
+        Seconds for which nothing is sent, because the gateway asked for a pause or rejected several
+        requests in a row; mostly 0.0.
         """
         return self._pause()
 

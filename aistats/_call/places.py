@@ -108,7 +108,7 @@ class Places:
             if window.until and self._is_cooling():
                 return 0
             if fixed:
-                return self._take_pinned()
+                return self._take_fixed()
             in_flight = self._in_flight + 1
             if in_flight > window.limit or self._waiting:
                 return 0
@@ -207,7 +207,7 @@ class Places:
             window.until = 0.0
         return window.until > 0.0
 
-    def _take_pinned(self) -> int:
+    def _take_fixed(self) -> int:
         self._fixed += 1
         self._started += 1
         return -self._started
@@ -220,7 +220,7 @@ class Places:
         window = self._window
         while self._fixed_waiting:
             waiter, _ = self._fixed_waiting.popitem(last=False)
-            waiter.ticket = self._take_pinned()
+            waiter.ticket = self._take_fixed()
             self._wake(waiter)
         while self._waiting and self._in_flight < window.limit:
             waiter, _ = self._waiting.popitem(last=False)

@@ -1,5 +1,7 @@
 """
 What errors and headers say about retries, and the budget of a client's retries.
+
+`RetryPolicy` in `_options` decides whether to retry and how long to wait; `attempts` asks it.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from .._errors import APIConnectionError, APIStatusError
+from .._options import SPENT_CODES
 from .._views import upstream
 
 __all__ = ("RetryBudget", "is_local", "is_throttle", "retry_after")
@@ -86,9 +89,6 @@ def is_local(error: BaseException) -> bool:
     return isinstance(error, APIConnectionError) and error.is_local
 
 
-_SPENT_CODES = frozenset({"key_limit_exceeded", "insufficient_quota"})
-
-
 def is_throttle(error: BaseException) -> bool:
     """
     Return whether *error* is a rejection as too fast: a 429, or a 502 for a provider that was
@@ -96,7 +96,7 @@ def is_throttle(error: BaseException) -> bool:
 
     An exhausted quota is a 429 as well, but waiting does not help.
     """
-    if not isinstance(error, APIStatusError) or error.code in _SPENT_CODES:
+    if not isinstance(error, APIStatusError) or error.code in SPENT_CODES:
         return False
     if error.headers.get("x-should-retry", "").lower() == "false":
         return False

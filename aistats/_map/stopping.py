@@ -1,5 +1,7 @@
 """
 When a run stops: the budget, `stop_after`, `on_error`, and errors that every row would get.
+
+`Budget(seconds=)` is not here: `opening` starts a timer for it.
 """
 
 from __future__ import annotations
@@ -41,13 +43,13 @@ class StopRules:
 
     def before_request(self) -> str | None:
         """
-        Return whether the budget is used up.
+        Return why the budget allows no further request: US dollars or tokens are used up.
         """
         return self._plan.spending.used_up()
 
     def after_row(self, error: Exception, *, is_first: bool) -> str | None:
         """
-        Return whether *error*, because of which a row makes no request, would come for all rows.
+        Return why *error*, because of which a row makes no request, would come for all rows.
         """
         if isinstance(error, ConfigurationError):
             return str(error)
@@ -57,7 +59,7 @@ class StopRules:
 
     def after_failure(self, error: Exception, *, is_first: bool) -> str | None:
         """
-        Return whether *error*, with which a request failed, would come for all rows.
+        Return why *error*, with which a request failed, would come for all rows.
 
         Args:
             error: What the request ended with.
@@ -86,7 +88,7 @@ class StopRules:
 
     def after_outcome(self, done: Statistics) -> str | None:
         """
-        Return whether too many rows have failed, the last one among them.
+        Return why the run ends with its latest failure: too many rows have failed.
         """
         if self.raises:
             return "an error was to be raised"

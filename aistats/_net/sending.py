@@ -26,7 +26,7 @@ SMALL: Final = 32 * 1024
 
 class PreparedHeaders:
     """
-    All headers of a request. The repr hides them, since they contain the key.
+    All headers of a request. It has no repr of its own, so that the key is in none.
     """
 
     __slots__ = ("fields",)

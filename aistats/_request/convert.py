@@ -2,7 +2,7 @@
 From declared types to checked values, and from those to JSON: the one cattrs converter, and orjson.
 
 The types of a request are declared once, as `TypedDict`s whose ranges stand in their annotations
-(`_rules`). Type checkers read them, and the hooks below make cattrs hold values to them at run
+(`rules`). Type checkers read them, and the hooks below make cattrs hold values to them at run
 time. cattrs walks the whole of a value before it raises, so every fault is found, each with its
 path. All this is loaded when it is needed first: most requests are plain, and cattrs is slow to
 load.

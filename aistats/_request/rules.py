@@ -2,7 +2,7 @@
 What an annotation of a request's type can say beside the type, and how to say so: ranges, lengths,
 what belongs together.
 
-`Annotated[float, Between(0, 2)]` is read by type checkers as a number; `_convert` holds values to
+`Annotated[float, Between(0, 2)]` is read by type checkers as a number; `convert` holds values to
 the rest.
 """
 

@@ -7,6 +7,6 @@ an empty list and affects nothing else. A class declares its fields by annotatio
 turns each into a property.
 
 Here belong reading JSON and views of messages, usage and completions. The code is pure and may
-import the record of a call and, inside `_repr_html_`, how it is shown. It never raises an error of
-the package: views lie below errors, since an error carries what had arrived.
+import the record of a call and, inside functions that only a display calls, `_show`. It never
+raises an error of the package: views lie below errors, since an error carries what had arrived.
 """

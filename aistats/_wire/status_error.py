@@ -74,6 +74,9 @@ _ADVICE_BY_CODE = {
     "key_limit_exceeded": (
         "The key's quota is used up; a few seconds won't help. Raise it, or use another key."
     ),
+    "insufficient_quota": (
+        "The quota is used up; a few seconds won't help. Raise it, or add credit."
+    ),
     "google_empty_response": (
         "The model gave no visible output: raise the token limit or change the prompt."
     ),
@@ -98,10 +101,11 @@ def _advice(status: int, report: ErrorReport, exchange: Exchange) -> str:
         return _advice_on_redirect(exchange)
     if status == 401 and report.message == "db_error":
         return "The gateway's key store was down: try again."
+    if by_code := _ADVICE_BY_CODE.get(report.code or ""):
+        return by_code
     if status == 404 and exchange.request is not None:
         return f"Check base_url: there is nothing at {exchange.request.url}."
-    by_code = _ADVICE_BY_CODE.get(report.code or "")
-    return by_code or _ADVICE_BY_STATUS.get(status) or ("Try again later." if status >= 500 else "")
+    return _ADVICE_BY_STATUS.get(status) or ("Try again later." if status >= 500 else "")
 
 
 def _advice_on_redirect(exchange: Exchange) -> str:

@@ -120,6 +120,7 @@ def test_own_statuses():
         (refused(409, {"error": "not_ready"}), True),
         (refused(413, {"error": "payload_too_large"}), False),
         (refused(429, {"error": "key_limit_exceeded"}), False),
+        (refused(429, {"error": {"code": "insufficient_quota", "message": "pay"}}), False),
         (refused(429, {"error": {"code": "rate_limit_exceeded"}}), True),
         (refused(500, {"error": "gateway_error"}), True),
         (refused(500, {"error": "pipeline_execution_error"}), True),

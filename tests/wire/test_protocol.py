@@ -459,6 +459,8 @@ def test_the_message_of_an_error(status: int, body: Any, expected: str):
         (422, "x", "Fix"),
         (429, "rate_limited", "fewer"),
         (429, "key_limit_exceeded", "quota"),
+        (429, "insufficient_quota", "quota"),
+        (404, "unsupported_model_or_endpoint", "model"),
         (502, "google_empty_response", "token limit"),
         (599, "x", "later"),
     ],

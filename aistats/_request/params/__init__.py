@@ -7,7 +7,11 @@ these files and adds one for its own parameters, as `chat` is for chat completio
 May import: views that can be sent back (`Message`, `ToolCall`), `rules`, and each other.
 Never here: code that checks or converts values.
 
-- A `Literal` beside `str` is for editors. The gateway's lists grow, so any string passes.
+- Each parameter stands in its class twice: under `Keys:` in the docstring, which `help()`, hover
+  texts and `docs/parameters.md` show, and as a field with its type. `python docs/parameters.py`
+  writes that page.
+- A `Literal` beside `str` lists the known values for editors. Any other string passes, too, since
+  the gateway's lists grow.
 - `Mapping[str, object]` and `object` are free JSON, which is passed on unchanged.
 - Undeclared keys of a mapping pass, except at the top of a request and in `documents`.
 - `Mapping[str, object]` in a union of declared mappings is for type checkers: a dict in a variable
