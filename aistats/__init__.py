@@ -59,7 +59,7 @@ if typing.TYPE_CHECKING:
     from ._map.run import AsyncRun, Run
     from ._media import audio, image
     from ._options import Budget
-    from ._progress import Latency, Progress
+    from ._progress import FailureGroup, Latency, Progress
 
 __all__ = (
     "AIStatsError",
@@ -86,6 +86,7 @@ __all__ = (
     "ConfigurationError",
     "ConflictError",
     "Delta",
+    "FailureGroup",
     "Fault",
     "FunctionCall",
     "Headers",
@@ -124,6 +125,7 @@ __all__ = (
 _LATER = {
     "AsyncRun": "_map.run",
     "Budget": "_options",
+    "FailureGroup": "_progress",
     "Latency": "_progress",
     "Limits": "_call.limits",
     "Outcome": "_map.outcome",

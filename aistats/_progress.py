@@ -8,7 +8,7 @@ from decimal import Decimal
 
 import attrs
 
-__all__ = ("Latency", "Progress")
+__all__ = ("FailureGroup", "Latency", "Progress")
 
 
 @attrs.frozen
@@ -63,3 +63,27 @@ class Latency:
     p95: float | None
     p99: float | None
     max: float | None
+
+
+@attrs.frozen
+class FailureGroup:
+    """
+    Rows of a run that failed for the same reason.
+    """
+
+    __module__ = "aistats"
+
+    reason: str
+    """Status and code, the kind of timeout, or the type of the error."""
+    count: int
+    """Number of rows."""
+    index: int
+    """The row of the example."""
+    example: str
+    """Type and message of the first such error."""
+    advice: str
+    """What to do about it."""
+
+    def __str__(self) -> str:
+        example = f"for example row {self.index}: {self.example}"
+        return f"{self.count:,} x {self.reason}, {example} | {self.advice}"

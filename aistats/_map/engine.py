@@ -13,7 +13,6 @@ which row needs none, `StopRules` when the run stops, and `Outbox` which outcome
 from __future__ import annotations
 
 import asyncio
-import logging
 import threading
 from collections import OrderedDict
 
@@ -36,8 +35,6 @@ from .stopping import StopRules
 __all__ = ("Engine",)
 
 _SMALLEST_WINDOW = 100
-
-_log = logging.getLogger("aistats")
 
 
 class Engine:
@@ -165,10 +162,9 @@ class Engine:
 
     def break_off(self, reason: str, error: Exception) -> None:
         """
-        Stop because of *error*, and log it: the outcomes don't explain why rows are missing.
+        Stop because of *error*, unless that is raised once the row has its outcome.
         """
         if self.stopped is None and not self._rules.raises:
-            _log.warning("the run was stopped: %s", reason)
             self.stop(reason)
 
     def _finish(
@@ -194,7 +190,7 @@ class Engine:
                 except ConfigurationError as failure:
                     self.stop(str(failure), failure)
             is_shared = each is not item
-            self.statistics.count(outcome.error, cached=outcome.cached, is_shared=is_shared)
+            self.statistics.count(outcome, is_shared=is_shared)
             if not (is_shared or cached):
                 self.statistics.add_attempts(outcome.attempts)
             if error is not None:

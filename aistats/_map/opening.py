@@ -6,14 +6,20 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import logging
 import os
 
 from .._errors import ConfigurationError
 from .._net.threads import run_in_thread
 from .checkpoint import Checkpoint
 from .engine import Engine
+from .failures import summary
 
 __all__ = ("open_engine",)
+
+_BY_CALLER = ("closed", "interrupted")
+
+_log = logging.getLogger("aistats")
 
 
 async def open_engine(engine: Engine) -> None:
@@ -39,7 +45,17 @@ async def open_engine(engine: Engine) -> None:
     except BaseException:
         engine.abort()
         raise
+    engine.beside.at_end(functools.partial(_log_end, engine))
     engine.beside.run(_watch(engine))
+
+
+def _log_end(engine: Engine) -> None:
+    # What was raised or interrupted is known to the caller; what was collected may not be.
+    groups = engine.statistics.failures.groups()
+    is_silent = engine.failure is None and engine.stopped not in _BY_CALLER
+    level = logging.WARNING if is_silent and (groups or engine.stopped) else logging.INFO
+    if _log.isEnabledFor(level):
+        _log.log(level, "%s", summary(engine.progress(), engine.stopped, groups))
 
 
 async def _open_checkpoint(engine: Engine, path: str | os.PathLike[str]) -> None:

@@ -15,7 +15,7 @@ import attrs
 
 from .._errors import ConfigurationError
 from .._options import Budget
-from .._progress import Latency, Progress
+from .._progress import FailureGroup, Latency, Progress
 from .._show.progress import Display
 from .._views.usage import Usage, tokens_as_shown
 from .engine import Engine
@@ -128,6 +128,13 @@ class AnyRun:
         """
         return [outcome for outcome in self.outcomes if not outcome.ok]
 
+    def failures(self) -> list[FailureGroup]:
+        """
+        Return the errors of this run, grouped by reason, the most frequent first. Each group has a
+        count, an example and advice. This works while the run goes on, and if it is iterated.
+        """
+        return self._statistics().failures.groups()
+
     def texts(self) -> list[str | None]:
         """
         Return the text of each row's answer, in input order; `None` where there is none. Of an
@@ -198,14 +205,7 @@ class AnyRun:
         return table
 
     def __repr__(self) -> str:
-        numbers = self._statistics()
-        state = "done" if self.is_done else "new" if self._engine is None else "under way"
-        total = "" if self._total is None else f" of {self._total}"
-        stopped = "" if self.stopped is None else f", stopped={self.stopped!r}"
-        return (
-            f"<{type(self).__name__} {state}: {numbers.done}{total}, {numbers.failed} failed, "
-            f"{numbers.cached} cached{stopped}>"
-        )
+        return _as_text(self, self._statistics(), "new" if self._engine is None else "under way")
 
     def _repr_html_(self) -> str:
         is_new = self._engine is None
@@ -281,9 +281,22 @@ class AnyRun:
         return self._source, {outcome.index: outcome for outcome in outcomes if outcome.ok}
 
 
+def _as_text(run: AnyRun, numbers: Statistics, state: str) -> str:
+    total = "" if run.progress.total is None else f" of {run.progress.total}"
+    stopped = "" if run.stopped is None else f", stopped={run.stopped!r}"
+    return (
+        f"<{type(run).__name__} {'done' if run.is_done else state}: {numbers.done}{total}, "
+        f"{numbers.failed} failed, {numbers.cached} cached{stopped}>"
+    )
+
+
 def _as_html(run: AnyRun, outcomes: Sequence[Outcome], fact: str) -> str:
     from .._show.cards import run_html
 
     failures = as_shown([each for each in outcomes if not each.ok])
     answers = as_shown([each for each in outcomes if each.ok])
-    return run_html(run.progress, run.stopped, [fact], failures, answers)
+    facts = [
+        fact,
+        *(f"{each.count:,} x {each.reason}: {each.advice}" for each in run.failures()[:3]),
+    ]
+    return run_html(run.progress, run.stopped, facts, failures, answers)

@@ -16,6 +16,8 @@ from .._exchange import Attempt
 from .._progress import Latency, Progress
 from .._views.completion import ChatCompletionsResponse
 from .._views.usage import Usage
+from .failures import Failures
+from .outcome import Outcome
 from .spending import Spending, cut_answers
 
 __all__ = ("TICK", "Statistics")
@@ -44,6 +46,7 @@ class Statistics:
         """In US dollars, of the answers that had a price."""
         self._cut = 0
         """How many answers were cut. Their price did not arrive."""
+        self.failures = Failures()
         self._priced = self._counted = 0
         self.prompt_tokens = self.completion_tokens = self.tokens = 0
         self.cached_tokens = self.reasoning_tokens = 0
@@ -96,15 +99,18 @@ class Statistics:
             self._priced += 1
         return tokens
 
-    def count(self, error: Exception | None, *, cached: bool, is_shared: bool = False) -> None:
+    def count(self, outcome: Outcome, *, is_shared: bool = False) -> None:
         """
-        Count an outcome, which *is_shared* if it is that of another row with the same request.
+        Count *outcome*, which *is_shared* if it is that of another row with the same request.
         """
+        error = outcome.error
         self.done += 1
+        if error is not None:
+            self.failures.add(outcome.index, error)
         if not is_shared:
             self.distinct += 1
             self.distinct_failed += error is not None
-        self.cached += cached
+        self.cached += outcome.cached
         self.failed += error is not None
 
     def price(self) -> Decimal | None:

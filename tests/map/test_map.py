@@ -1037,7 +1037,11 @@ async def test_the_probe(
     assert [outcome.error.status for outcome in run.outcomes] == [status] * requests
     assert run.texts() == [None] * 100
     assert run.stopped.startswith(reason)
-    assert caplog.messages == [f"the run was stopped: {run.stopped}"]
+    (message,) = caplog.messages
+    assert message.startswith(
+        f"the run was stopped: {run.stopped}. {requests} of 100 rows are done"
+    )
+    assert f"({requests} x status {status} ({code}))" in message
 
 
 async def test_a_retry_is_not_probed(caller: Caller, gateway: Gateway):

@@ -105,8 +105,10 @@ def test_failures(options: dict[str, Any], done: int, failed: int, reason: str |
     """
     statistics = Statistics()
     for number in range(done):
-        statistics.count(ValueError() if number < failed else None, cached=False)
-        statistics.count(ValueError(), cached=False, is_shared=True)  # a duplicate counts nothing
+        kind: Any = Outcome
+        error = ValueError() if number < failed else None
+        statistics.count(kind(number, None, None, None, None, error))
+        statistics.count(kind(number, None, None, None, None, error), is_shared=True)  # a duplicate
 
     assert StopRules(plan(**options)).after_outcome(statistics) == reason
 
