@@ -1,11 +1,11 @@
 """
-The file in which a run notes what is done, so that it can be taken up again.
+The file that records what a run has done, so that a later run can resume from it.
 
-It has one JSON object a line: first a header, then a record for each answer or failure. Each line
-is written whole, by one call of the operating system on a file that is only ever appended to. So a
-process that is killed loses no line that was written, and leaves at most one that is torn, the
-last, which is cut off when the file is opened again. Nothing is synced to the disk line by line: a
-machine that loses power may lose the last seconds, and the records that are whole are good.
+Each line is a JSON object: first a header, then a record for each answer or failure. The file is
+only appended to, and each line is written with one system call. So a process that is killed loses
+no written line and leaves at most one incomplete line at the end, which is removed when the file is
+opened again. Lines are not synced to the disk one by one: a power failure may lose the last
+seconds, but never damages complete records.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _VERSION = 1
 _HEADER = b'{"aistats_checkpoint":%d}\n' % _VERSION
 _BOM = b"\xef\xbb\xbf"
 
-# What flock(2) says where the file system knows no locks. Then nothing keeps a second run away.
+# Errors of flock(2) on file systems without locks. There, two runs can use the same file.
 _NO_LOCKS = {errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOLCK, errno.ENOSYS, errno.EBADF, errno.EINVAL}
 
 _log = logging.getLogger("aistats")
@@ -42,7 +42,7 @@ _log = logging.getLogger("aistats")
 
 def request_hash(body: bytes) -> str:
     """
-    Return a hash that is the same for all requests with the same JSON, whatever the order of keys.
+    Return a hash of a request's JSON that does not depend on the order of keys.
     """
     return hash_of(canonical(body))
 
@@ -63,19 +63,19 @@ def hash_of(text: bytes) -> str:
 
 class Checkpoint:
     """
-    The answers that are noted in the file at *path*, which is made if it is not there.
+    The answers in the checkpoint file at *path*, which is created if it does not exist.
 
-    Only where an answer stands is kept in memory, about 200 bytes for each; the answer is read when
-    it is asked for. It can be used from any thread.
+    Memory holds only the position of each answer, about 200 bytes. The answer is read from the file
+    when a caller asks for it. All methods can be called from any thread.
 
     Args:
-        path: Where it is.
-        finds_own: Whether `find` knows what is added, too, and not only what was there before.
-        is_wanted: Asked before each line that is read; once it says no, the rest is not read, and
-            the file is only to be closed.
+        path: Path of the file.
+        finds_own: Whether `find` also returns answers that were added after opening.
+        is_wanted: Called before each line is read. When it returns `False`, reading stops, and the
+            file can only be closed.
 
     Raises:
-        ConfigurationError: The file can't be opened, somebody else writes to it, or it is no
+        ConfigurationError: The file can't be opened, another process writes to it, or it is not a
             checkpoint.
     """
 
@@ -112,8 +112,7 @@ class Checkpoint:
 
     def find(self, key: str, request_hash: str) -> ChatCompletionsResponse | None:
         """
-        Return the answer that the file has to a request under *key*; `None` if it has none, or no
-        usable one any more.
+        Return the answer to a request under *key*; `None` if the file has no usable answer.
         """
         return self._at(self._places.get(_place_of(key, request_hash)), key, request_hash)
 
@@ -135,7 +134,7 @@ class Checkpoint:
 
     def find_same(self, request_hash: str) -> ChatCompletionsResponse | None:
         """
-        Return the answer that the file has to a request, whatever its key; `None` if it has none.
+        Return the answer to a request under any key; `None` if the file has none.
         """
         return self._at(self._places.get(_place_of(request_hash, request_hash)), None, request_hash)
 
@@ -149,8 +148,8 @@ class Checkpoint:
         timing: Timing | None = None,
     ) -> None:
         """
-        Append an answer, or a failure for people who read the file: a failure is tried again when
-        the file is used again. Once this returns, the end of the process can't lose it.
+        Append an answer or a failure. Failures are only for people who read the file: the next run
+        asks again. After this returns, the record survives the end of the process.
 
         Raises:
             ConfigurationError: The file can't be written.
@@ -166,7 +165,7 @@ class Checkpoint:
 
     def close(self) -> None:
         """
-        Close the file. A second time does nothing, and what is added after it is not noted.
+        Close the file. A second call does nothing. Records that are added later are dropped.
         """
         with self._guard:
             if not self._file.closed:
@@ -179,7 +178,7 @@ class Checkpoint:
             if self._file.closed:
                 return None
             try:
-                # Not remembered: somebody else may have changed the file.
+                # Not cached: another program may have changed the file.
                 end = self._file.seek(0, os.SEEK_END)
                 self._write(line, end)
             except OSError as error:
@@ -189,7 +188,7 @@ class Checkpoint:
     def _write(self, line: bytes, end: int) -> None:
         try:
             written = 0
-            while written < len(line):  # a disk that is nearly full takes a part
+            while written < len(line):  # a disk that is nearly full writes a part
                 written += os.write(self._file.fileno(), line[written:])
         except OSError:
             with contextlib.suppress(OSError):
@@ -197,7 +196,7 @@ class Checkpoint:
             raise
 
     def _read(self, is_wanted: Callable[[], bool]) -> None:
-        # Find the answers, and cut off what a killed process left of its last line.
+        # Find the answers, and remove the incomplete last line of a killed process.
         self._file.seek(0)
         start = self._file.read(len(_BOM) + len(_HEADER) + 1)
         if not start.endswith(b"\n") and _HEADER.startswith(start):
@@ -234,7 +233,7 @@ class Checkpoint:
     def _remember(self, key: str, request_hash: str, place: tuple[int, int]) -> None:
         self._places[_place_of(key, request_hash)] = place
         if key != request_hash and self._finds_own:
-            # For rows with the same request and other keys.
+            # For rows with the same request under other keys.
             self._places.setdefault(_place_of(request_hash, request_hash), place)
 
     def _lock(self) -> None:
@@ -242,7 +241,7 @@ class Checkpoint:
             if sys.platform == "win32":
                 import msvcrt
 
-                # A place far behind the end, since what is locked can't be read by others.
+                # A position far behind the end, because others can't read locked bytes.
                 self._file.seek(1 << 60)
                 msvcrt.locking(self._file.fileno(), msvcrt.LK_NBLCK, 1)
             else:
@@ -263,7 +262,7 @@ class Checkpoint:
 
 
 def _lines(path: str, start: int) -> Iterator[bytes]:
-    # Through a second, buffered handle: the one for writing has no buffer.
+    # Reads through a second, buffered handle, because the one for writing is unbuffered.
     file: BinaryIO
     with open(path, "rb") as file:  # noqa: PTH123  # a path of bytes, too
         file.seek(start)
@@ -271,6 +270,6 @@ def _lines(path: str, start: int) -> Iterator[bytes]:
 
 
 def _place_of(key: str, request_hash: str) -> bytes:
-    # Shorter than the two, and never the same for others: a caller's key with another request than
-    # the one it was noted with finds nothing.
+    # A short hash of both, so that a caller's key finds an answer only with the request that the
+    # answer was recorded for.
     return hashlib.sha256(f"{request_hash} {key}".encode("utf-8", "surrogatepass")).digest()

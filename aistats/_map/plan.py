@@ -1,5 +1,5 @@
 """
-The arguments of `map`: how its rows become requests, and how those are sent.
+The arguments of `map`: how rows become requests, and how requests are sent.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ _DEFAULTS: Final[dict[str, Any]] = {
 @attrs.frozen(eq=False)
 class Plan:
     """
-    How the rows of a run become requests, and how those are made: the arguments of `map`.
+    The arguments of `map`, checked. Makes the requests of a run from its rows.
     """
 
     gateway: Gateway
@@ -90,8 +90,8 @@ class Plan:
     @classmethod
     def of(cls, gateway: Gateway, keywords: Mapping[str, Any], *, takes_async: bool) -> Plan:
         """
-        Return the plan for the keywords of `map`, which are checked as far as they can be without
-        a row.
+        Return the plan for the keywords of `map`. Checks everything that can be checked without a
+        row.
 
         Args:
             gateway: Where the requests go.
@@ -99,8 +99,8 @@ class Plan:
             takes_async: Whether functions of a row may be asynchronous.
 
         Raises:
-            RequestValidationError: What is for each request is wrong.
-            ConfigurationError: An option is.
+            RequestValidationError: A parameter of the requests is wrong.
+            ConfigurationError: An option is wrong.
         """
         given, rest = split(keywords, RUN_OPTIONS)
         options = {**_DEFAULTS, **given}
@@ -132,7 +132,7 @@ class Plan:
 
     def item(self, position: int, pulled: Row) -> Item:
         """
-        Return what a row becomes: a request, or the error that says why it is none.
+        Return the request of a row, or the error that says why the row has none.
         """
         row, index, key = pulled
         item = Item(position, index, row, key)
@@ -203,18 +203,18 @@ class Plan:
                     f"key must return a string; for row {item.index} it returned "
                     f"{type(own_key).__name__}. Convert it: key=lambda row: str(...)"
                 )
-            own_key.encode()  # what can't be written is a fault of this row
+            own_key.encode()  # a body that can't be encoded is a fault of this row
         key = item.request_hash if self.key is None else own_key
         if self.dedup or self.checkpoint is None:
             return key
-        # Each of the same requests has a line of its own in the checkpoint.
+        # Each of several equal requests has its own line in the checkpoint.
         self.counts[f"{item.request_hash} {key}"] += 1
         count = self.counts[f"{item.request_hash} {key}"]
         return key if count == 1 else f"{key}#{count}"
 
     def passes(self, error: AIStatsError) -> bool:
         """
-        Return whether another attempt might end without *error*, however many there were.
+        Return whether another attempt may succeed after *error*.
         """
         return self.policy.next_delay(1, error, 0.0) is not None
 
@@ -230,7 +230,7 @@ class Plan:
 @attrs.frozen(eq=False)
 class _Prompts:
     """
-    Makes requests that differ in one prompt: what they share is checked and encoded once.
+    Makes requests that differ only in the prompt. Their common part is checked and encoded once.
     """
 
     shared: tuple[bytes, bytes]
@@ -243,13 +243,14 @@ class _Prompts:
     @classmethod
     def of(cls, params: Mapping[str, Any], extra_body: Mapping[str, Any] | None) -> _Prompts | None:
         """
-        Return what makes requests with these parameters; `None` if a prompt alone makes no request.
+        Return an object that makes requests with these parameters; `None` if a prompt alone is not
+        enough for a request.
         """
         token = secrets.token_hex()
         try:
             request = build_request({**params, "messages": token}, {}, stream=False)
         except RequestValidationError:
-            return None  # each row brings what is missing, or has the fault
+            return None  # each row has the missing parameter, or its own fault
         sent = request.body(stream=False, extra_body=extra_body)
         mark = f'"{token}"'.encode()
         texts = [text.split(mark) for text in (request.body(stream=False), sent, canonical(sent))]
@@ -260,7 +261,7 @@ class _Prompts:
 
     def make(self, item: Item, prompt: Any) -> bool:
         """
-        Fill in the request of *item*; `False` if *prompt* is no plain string that can be sent.
+        Fill in the request of *item*. Return `False` if *prompt* is not a string that can be sent.
         """
         if type(prompt) is not str or not prompt:
             return False
@@ -334,7 +335,7 @@ def _called(name: str, function: Callable[[Any], Any], row: Any) -> Any:
     result = function(row)
     if inspect.isawaitable(result):
         if inspect.iscoroutine(result):
-            result.close()  # else Python warns that it was never awaited
+            result.close()  # otherwise Python warns that it was never awaited
         raise ConfigurationError(_NOT_ASYNC.format(name=name))
     return result
 
@@ -358,8 +359,8 @@ def _is_missing(value: Any) -> bool:
 
 
 def _without_throttles(policy: RetryPolicy) -> RetryPolicy:
-    # A run puts what was too fast, or too much for this machine, back by itself, and asks again
-    # where an answer was cut: a single call leaves that to its caller.
+    # The run itself sends rows again after throttling or a local limit, so the call doesn't retry
+    # them. A cut answer is asked again, which a single call leaves to its caller.
     def retry_if(error: AIStatsError) -> bool | None:
         told = None if policy.retry_if is None else policy.retry_if(error)
         if is_throttle(error) or is_local(error):

@@ -32,7 +32,7 @@ _index_of: Callable[[Outcome], int] = operator.attrgetter("index")
 
 class AnyRun:
     """
-    What both runs have in common: all but the waiting.
+    Everything that `Run` and `AsyncRun` share. Only waiting for results differs between them.
     """
 
     _how_to_start = "not started: run.wait(), run.texts() and iterating start it"
@@ -51,7 +51,7 @@ class AnyRun:
     @property
     def stopped(self) -> str | None:
         """
-        Why it ended before the last row, in words; `None` if it did not.
+        Why the run ended before the last row; `None` if it did not.
         """
         stopped = None if self._engine is None else self._engine.stopped
         return stopped or self._source.failed
@@ -66,7 +66,7 @@ class AnyRun:
     @property
     def progress(self) -> Progress:
         """
-        How far it is.
+        A snapshot of the run's progress.
         """
         if self._engine is not None:
             return self._engine.progress()
@@ -84,7 +84,7 @@ class AnyRun:
     @property
     def usage(self) -> Usage:
         """
-        The tokens of all answers that came in this run; what was cached took none.
+        The tokens of all answers that this run received. Cached answers count nothing.
         """
         return self._statistics().usage()
 
@@ -100,7 +100,7 @@ class AnyRun:
     @property
     def latency(self) -> Latency:
         """
-        How long the gateway took for an answer.
+        The latency of answers from the gateway.
         """
         return self._statistics().latency()
 
@@ -225,7 +225,7 @@ class AnyRun:
             raise NotImplementedError  # IPython then asks the other methods
 
     def _new_engine(self, *, is_ordered: bool, keep: bool, is_shared: bool) -> Engine:
-        # On the loop, where nobody else can begin it meanwhile.
+        # Called on the event loop, so no other call can start the run in between.
         self._check_new()
         self._keeps = keep
         self._engine = Engine(

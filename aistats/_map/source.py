@@ -21,7 +21,7 @@ from .._views.completion import ChatCompletionsResponse
 __all__ = ("Item", "Row", "Rows", "Source")
 
 Rows = Iterable[Any] | AsyncIterable[Any]
-Row = tuple[Any, int, str | None]  # the row, its index, its key if it had one
+Row = tuple[Any, int, str | None]  # the row, its index, and its own key, if any
 
 _END: Final = object()
 
@@ -29,7 +29,7 @@ _END: Final = object()
 @attrs.define(eq=False)
 class Item:
     """
-    A row on its way.
+    A row and its request, until the row has an outcome.
     """
 
     position: int
@@ -60,8 +60,8 @@ class Source:
     """
     The rows that have not been started yet, each with its index.
 
-    A row that was pulled stays the next one until it is `taken`: whatever interrupts what is done
-    with it, it is there for a retry.
+    A pulled row remains the next row until `taken` is called. So an interruption in between loses
+    no row: a retry starts with it.
     """
 
     def __init__(self, rows: Rows) -> None:
@@ -129,7 +129,7 @@ class Source:
         Return the next row; `None` if there are no more.
         """
         if not self.again:
-            # No Python runs between the iterator and this place, so no Ctrl-C comes between.
+            # No Python code runs between the iterator and this line, so Ctrl-C can't come here.
             self.again.extend(itertools.islice(self._numbered, 1))
         return self.again[0] if self.again else None
 
@@ -154,7 +154,7 @@ class Source:
 
     def give_back(self, items: deque[Item]) -> None:
         """
-        Make the rows of *items*, which were taken last, the next ones again.
+        Put back the rows of *items*, which were taken last. They are the next rows again.
         """
         if items and self.again and items[-1].index == self.again[0][1]:
             items.pop()  # interrupted before it was taken

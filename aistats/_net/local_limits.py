@@ -1,7 +1,7 @@
 """
 Limits of this process and this machine: open files, threads, ports and memory.
 
-An operation that reaches one of them fails before the server has anything to do with it.
+An operation that reaches one of them fails on this machine, not on the server.
 """
 
 from __future__ import annotations
@@ -68,13 +68,12 @@ def _errno_of(error: OSError) -> int | None:
 
 def check_descriptors() -> None:
     """
-    Return if this process can open three more files: those of an event loop.
+    Check that this process can open three more files, which an event loop needs.
 
-    asyncio leaves a loop half made where it can't open them, which prints tracebacks as the loop is
-    collected.
+    Otherwise asyncio leaves an incomplete event loop, which prints tracebacks when it is collected.
 
     Raises:
-        OSError: It can't.
+        OSError: The files can't be opened.
     """
     with contextlib.ExitStack() as opened:
         # A pipe needs no path, which a program may not be allowed to open.
@@ -88,7 +87,7 @@ def open_file_limit_reached() -> OSError | None:
     """
     Return the error of opening more files; `None` if that works.
 
-    The system's look-up of a host reports one that it can't open as an unknown host.
+    The system's DNS lookup reports a file that it can't open as an unknown host.
     """
     try:
         check_descriptors()

@@ -24,11 +24,11 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 def environment_proxy(url: URL) -> URL | None:
     """
-    Return the proxy for *url* by `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`, in either
-    case, or by the system's settings; `None` for none.
+    Return the proxy for *url*, or `None`. It comes from `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY`
+    and `NO_PROXY`, in upper or lower case, or from the system's settings.
 
-    aiohttp's `trust_env` is not used: it looks again for each request, in a thread, and lets
-    `.netrc` replace the key.
+    aiohttp's `trust_env` is not used, because it reads the settings again for each request, in a
+    thread, and lets `.netrc` replace the key.
 
     Raises:
         ConfigurationError: The proxy's address can't be used.
@@ -67,7 +67,7 @@ def environment_proxy(url: URL) -> URL | None:
 
 
 def _without_user(address: str) -> str:
-    # A password must not be shown.
+    # Hides the user name and the password, for error messages.
     return re.sub(r"^(\w+://)?.*@", r"\1***@", address)
 
 
@@ -120,7 +120,7 @@ def _normal(host: str) -> str:
 
 
 def _addresses(host: str) -> list[ipaddress.IPv4Address | ipaddress.IPv6Address]:
-    # An IPv4 address in an IPv6 one is both. A host name is none.
+    # An IPv4-mapped IPv6 address counts as both. A host name has no addresses.
     try:
         address = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:

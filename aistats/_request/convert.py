@@ -57,7 +57,7 @@ def structurer(declared: Any) -> Callable[[Any], Any]:
     """
     Return a function that makes new values of the type *declared*.
 
-    It raises `RequestValidationError` with every fault of the value that it is given.
+    The function raises `RequestValidationError` with every fault of its value.
     """
     return partial(_structure, _converter().get_structure_hook(declared))
 
@@ -67,7 +67,7 @@ def _structure(hook: Hook, value: Any) -> Any:
         return hook(value, None)
     except (FaultError, ClassValidationError, IterableValidationError) as error:
         faults = tuple(_faults(error, ""))
-    # Raised out here, so that it doesn't carry cattrs' exception group along as its context.
+    # Raised outside of the `except` block, so that cattrs' exception group is not its context.
     raise RequestValidationError(faults)
 
 
@@ -102,7 +102,7 @@ def _path_of(error: BaseException, path: str) -> str:
 
 @cache
 def _converter() -> Converter:
-    # Not at import: most of the time here is cattrs writing code for the declared mappings.
+    # Not at import, because cattrs takes time to generate code for the declared mappings.
     converter = Converter(detailed_validation=True)
     for scalar, hook in _SCALARS.items():
         converter.register_structure_hook(scalar, hook)
@@ -246,7 +246,7 @@ def _union_hook(declared: Any, converter: Converter) -> Hook:
     if len(arms) == 1:
         return arms[0][1]
     expected = describe(declared)
-    # Most values are of these very types, whose arm can be known now.
+    # Most values have exactly these types, so their member of the union is known in advance.
     usual: tuple[Any, ...] = ("", 0, 0.0, [], {})
     by_type: dict[type[Any], Hook] = {
         type(one): hook for fits, hook in reversed(arms) for one in usual if fits(one)

@@ -1,8 +1,8 @@
 """
-What to write instead: one sentence for a fault whose mistake is a common one.
+Hints for common mistakes: one sentence that says what to write instead.
 
-`convert` and `request` say what was expected. This file knows what people meant: habits from other
-SDKs, and values that have to be converted first. It is loaded only when a request is wrong.
+`convert` and `request` say what was expected. This file recognizes what people meant: habits from
+other SDKs, and values that must be converted first. It is loaded only when a request is wrong.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ Given = Mapping[Any, Any]
 
 def hinted(fault: Fault, given: Given) -> Fault:
     """
-    Return *fault* with a hint, where the mistake is a common one.
+    Return *fault* with a hint, if the mistake is a common one.
     """
     hint = _of_place(fault, given) or _of_kind(fault)
     return attrs.evolve(fault, hint=hint) if hint else fault
@@ -102,12 +102,12 @@ _MISSING: list[tuple[re.Pattern[str], Hint]] = []
 
 
 def _wrong(pattern: str) -> Callable[[Hint], Hint]:
-    # Register a hint for a value that is wrong, whose path matches. It gets the value.
+    # Register a hint for a wrong value whose path matches. It gets the value.
     return _register(_WRONG, pattern)
 
 
 def _missing(pattern: str) -> Callable[[Hint], Hint]:
-    # Register a hint for a value that is missing, whose path matches. It gets what lacks it.
+    # Register a hint for a missing value whose path matches. It gets the mapping that lacks it.
     return _register(_MISSING, pattern)
 
 

@@ -1,5 +1,5 @@
 """
-Content parts of images and sounds: what bytes are, by their signature, and how a part carries them.
+Content parts for images and audio. Detects formats by the signature of the bytes.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _IMAGES = {"PNG": "png", "JPEG": "jpeg", "GIF": "gif", "WebP": "webp"}
 _SOUNDS = {"WAV": "wav", "MP3": "mp3", "FLAC": "flac", "M4A": "m4a", "Ogg": "ogg"}
 _EXPECTED = {"image": "a PNG, JPEG, GIF or WebP image", "audio": "WAV, MP3, FLAC, M4A or Ogg audio"}
 
-# Formats that can't be sent are here to be named in the error.
+# Formats that can't be sent are listed so that the error can name them.
 _SIGNATURES = (
     (0, b"\x89PNG\r\n\x1a\n", "PNG"),
     (0, b"\xff\xd8\xff", "JPEG"),
@@ -93,7 +93,7 @@ def image_from_bytes(data: bytes, detail: str | None) -> ImagePart:
     Return the part for the image *data*.
 
     Raises:
-        RequestValidationError: It is no image that can be sent, or too long.
+        RequestValidationError: It is not an image that can be sent, or too long.
     """
     subtype = _checked_type("image", data, _IMAGES)
     return image_from_url(f"data:image/{subtype};base64,{b64encode(data).decode()}", detail)
@@ -134,7 +134,7 @@ def audio_from_bytes(data: bytes, format: str | None) -> InputAudioPart:  # noqa
 
 def refused(what: str, source: object, hint: str, expected: str = "") -> RequestValidationError:
     """
-    Return the error for a *source* that makes no part.
+    Return the error for a *source* that can't be a content part.
     """
     return RequestValidationError([Fault(what, source, expected or _EXPECTED[what], hint)])
 

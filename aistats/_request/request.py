@@ -1,8 +1,8 @@
 """
 The request: from a mapping or keywords to the bytes that are sent.
 
-A `ChatCompletionsRequest` holds its JSON. So nothing that the caller does later to the lists and
-dicts it was made of can change it, and what is sent was checked to the last byte.
+A `ChatCompletionsRequest` holds its JSON. So later changes to the caller's lists and dicts don't
+affect it, and the client sends exactly the bytes that were checked.
 """
 
 from __future__ import annotations
@@ -38,17 +38,17 @@ class ChatCompletionsRequest:
     """
     A request that has been checked and can be sent, any number of times.
 
-    It is made of a mapping, of keywords, or of both, where a keyword wins; another request can
-    stand in the mapping's place. Each parameter can be read by its name, and is `None` where it was
-    not given. What is read is a copy: to change something, make a new request with `replace`. Two
-    requests are equal if they send the same.
+    It is made from a mapping or another request, from keywords, or from both. Keywords override the
+    mapping. Each parameter is an attribute, `None` if it was not given. Attributes are copies: to
+    change a parameter, make a new request with `replace`. Requests are equal if they send the same
+    JSON.
 
     Args:
         request: The parameters as a mapping, or a request to start from.
         params: The parameters as keywords.
 
     Raises:
-        RequestValidationError: The request is wrong; `faults` has everything that is.
+        RequestValidationError: The request is wrong. `faults` lists every mistake.
     """
 
     _json: bytes = attrs.field(eq=_in_key_order)
@@ -65,14 +65,14 @@ class ChatCompletionsRequest:
 
     def to_dict(self) -> dict[str, Any]:
         """
-        Return a copy of what is sent, without `stream`.
+        Return a copy of the JSON that is sent, without `stream`.
         """
         wire: dict[str, Any] = orjson.loads(self._json)
         return wire
 
     def replace(self, **changes: Unpack[ChatCompletionsParams]) -> ChatCompletionsRequest:
         """
-        Return a new request with *changes*; `None` takes a parameter away.
+        Return a new request with *changes*; `None` removes a parameter.
 
         Raises:
             RequestValidationError: The new request is wrong.
@@ -81,11 +81,11 @@ class ChatCompletionsRequest:
 
     def body(self, *, stream: bool, extra_body: Mapping[str, Any] | None = None) -> bytes:
         """
-        Return the JSON to send, for a *stream* or for a whole answer.
+        Return the request body, as JSON.
 
         Args:
-            stream: Whether a stream is asked for. For a whole answer nothing is said.
-            extra_body: Put on top of the request as it is, unchecked; a key of it wins.
+            stream: Whether to ask for a stream. If not, the body has no `stream`.
+            extra_body: Keys that are added without a check. They override the request's own.
 
         Raises:
             RequestValidationError: *extra_body* is not JSON.
@@ -105,7 +105,7 @@ class ChatCompletionsRequest:
         return sorted({*super().__dir__(), *_PARAMETERS})
 
     def __repr__(self) -> str:
-        # A traceback with locals may show a request whose making has failed.
+        # A traceback that shows locals may show a request whose `__init__` has failed.
         wire = self.to_dict() if hasattr(self, "_json") else {}
         # Prompts stay out of logs.
         shown = (
@@ -124,9 +124,9 @@ def build_request(
     stream: bool,
 ) -> ChatCompletionsRequest:
     """
-    Return the request that a method was called with: *request*, and *params* on top.
+    Return the request that a method was called with: *request*, overridden by *params*.
 
-    A given `stream` has to agree with *stream*, which is the method's.
+    A given `stream` must agree with *stream*, which the method determines.
 
     Raises:
         RequestValidationError: The request is wrong.
@@ -142,7 +142,7 @@ def build_request(
 
 def checked_request(body: bytes, stream: bool | None = None) -> ChatCompletionsRequest:
     """
-    Return the request that sends *body*, which is that of a request that has been checked.
+    Return the request that sends *body*. The body must come from a checked request.
     """
     made = ChatCompletionsRequest.__new__(ChatCompletionsRequest)
     made.__attrs_init__(body, stream)
@@ -244,7 +244,7 @@ def _not_json(given: dict[str, Any], known: set[str]) -> Iterator[Fault]:
 
 class _WholeRequest:
     """
-    A model, messages, one limit of tokens, and nothing that the gateway doesn't know.
+    Check the request as a whole: a model, messages, one token limit, no unknown parameters.
     """
 
     def mistakes(self, given: Mapping[str, Any]) -> Iterator[FaultError]:

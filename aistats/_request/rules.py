@@ -43,7 +43,7 @@ JSON_SCHEMA_TYPES = ("object", "array", "string", "number", "integer", "boolean"
 
 class ValueRule(Protocol):
     """
-    What must hold of a value beside its type, and how to say so.
+    A rule for a value in addition to its type, and its description for errors.
     """
 
     def holds(self, value: Any) -> bool:
@@ -54,19 +54,19 @@ class ValueRule(Protocol):
 
     def describe(self, kind: str) -> str:
         """
-        Return what is allowed, where *kind* says the type: `a number`.
+        Return a description of the allowed values. *kind* describes the type: `a number`.
         """
         ...
 
 
 class MappingRule(Protocol):
     """
-    What must hold of a mapping as a whole.
+    A rule for a mapping as a whole.
     """
 
     def mistakes(self, given: Mapping[str, Any]) -> Iterator[FaultError]:
         """
-        Return what is wrong with *given*, which has no `None`.
+        Return the faults of *given*, a mapping without `None` values.
         """
         ...
 
@@ -125,14 +125,14 @@ class Length:
             return f"{kind}, {self.low} to {self.high} {unit}"
         if self.low > 1:
             return f"{kind}, at least {self.low} {unit}"
-        # Of "a string or a list, not empty" nobody could tell which of them.
+        # "a string or a list, not empty" would not say which of them must not be empty.
         is_list = kind.startswith("a list")
         return kind.replace("a list", "a non-empty list", 1) if is_list else f"{kind}, not empty"
 
 
 class URL:
     """
-    A URL of any scheme but `file:`, which only this machine could read.
+    A URL of any scheme except `file:`, which the gateway can't read.
     """
 
     def holds(self, value: str) -> bool:
@@ -144,7 +144,7 @@ class URL:
 
 class Base64:
     """
-    A string in base64. Only its beginning is looked at.
+    A string in base64. Only its beginning is checked.
     """
 
     def holds(self, value: str) -> bool:
@@ -156,7 +156,7 @@ class Base64:
 
 class Expected:
     """
-    What to say that was expected, where the type alone says too little.
+    A description of the expected value, where the type alone says too little.
     """
 
     def __init__(self, text: str) -> None:
@@ -171,7 +171,7 @@ class Expected:
 
 class AnyOf:
     """
-    A mapping that has at least one of *keys*; a dot leads into a mapping inside it.
+    A mapping with at least one of *keys*. A dot separates the keys of nested mappings.
     """
 
     def __init__(self, keys: tuple[str, ...], expected: str) -> None:
@@ -193,7 +193,7 @@ class AnyOf:
 
 class Closed:
     """
-    A mapping that has no keys but *keys*, since the gateway refuses others there.
+    A mapping without other keys than *keys*, because the gateway refuses others there.
     """
 
     def __init__(self, keys: tuple[str, ...]) -> None:
@@ -233,13 +233,13 @@ class Tagged:
 
 class Free:
     """
-    Free JSON, passed on as it is; the type that it is declared with is there for editors.
+    Free JSON, passed on unchanged. Its declared type is only for editors.
     """
 
 
 class FaultError(Exception):
     """
-    A value that is not what was expected; *steps* lead to it from where this is raised.
+    An unexpected value. *steps* are the keys and indexes that lead to it.
 
     cattrs collects these on its way through a request, and each becomes a `Fault`.
     """

@@ -1,5 +1,5 @@
 """
-Values of Python as JSON: what counts as an object or a list, and how it becomes bytes.
+Encodes Python values as JSON, and says which values count as objects and lists.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = (
 
 def is_mapping(value: object) -> TypeGuard[Mapping[Any, Any]]:
     """
-    Return whether *value* is a mapping, and no view of what came back.
+    Return whether *value* is a mapping other than a view of a response.
     """
     return isinstance(value, dict | Mapping) and not isinstance(value, WireObject)
 
@@ -48,7 +48,7 @@ def is_list_like(value: Any) -> bool:
     """
     Return whether *value* can stand for a JSON array.
     """
-    # An iterator is none: it could be read only once.
+    # An iterator is not a list, because it can be read only once.
     if isinstance(value, str | bytes | bytearray | memoryview):
         return False
     return isinstance(value, list | Sequence)
@@ -56,7 +56,7 @@ def is_list_like(value: Any) -> bool:
 
 def as_dict(value: Any) -> dict[Any, Any]:
     """
-    Return a dict of what *value*, which is object-like, holds; itself, if it is one.
+    Return the object-like *value* as a dict; a dict is returned itself.
     """
     if isinstance(value, dict):
         return value  # pyright: ignore[reportUnknownVariableType]  # What is in it is unknown.
@@ -85,7 +85,7 @@ _LONGEST_KEY = 100
 
 def join_path(path: str, *steps: object) -> str:
     """
-    Return *path* and the keys and indexes that lead on from it: `messages[1].content`.
+    Return *path* extended by keys and indexes: `messages[1].content`.
     """
     for step in steps:
         if isinstance(step, str) and len(step) > _LONGEST_KEY:
@@ -105,10 +105,10 @@ _ENOUGH = 100
 
 def encode(value: Any, path: str = "") -> bytes:
     """
-    Return *value* as JSON; *path* leads to it.
+    Return *value* as JSON. *path* is its place in the request, for errors.
 
     Raises:
-        RequestValidationError: Something in it is not JSON.
+        RequestValidationError: Part of it can't be written as JSON.
     """
     try:
         body = orjson.dumps(value, option=_OPTIONS)
@@ -146,7 +146,7 @@ def as_json(value: Any, path: str, faults: list[Fault], around: tuple[int, ...] 
         faults.append(Fault(path, value, f"a JSON value, nested at most {_DEEPEST} levels deep"))
         return None
     around = (*around, id(value))
-    # No comprehensions: each would be a second frame a level, and the stack has an end.
+    # No comprehensions: each would add a second frame per level, and the stack is limited.
     if is_list_like(value):
         items: list[Any] = []
         for index, item in enumerate(value):
