@@ -305,7 +305,7 @@ class Script:
 
     def reach(self, condition: Callable[[], object], within: float = 20.0) -> None:
         """
-        The *condition* has come to hold by what the program does, *within* so many seconds.
+        Wait until the program makes *condition* true, for at most *within* seconds.
         """
         until(lambda: condition() or self.process.poll() is not None, within)
         if not condition():
@@ -338,7 +338,7 @@ class Script:
 
     def output(self, within: float = 20.0) -> str:
         """
-        What it printed; it ended *within* so many seconds, with success and without a complaint.
+        Return what the program printed. It must succeed *within* seconds and write no errors.
         """
         stdout, stderr = self.process.communicate(timeout=within)
         assert (stderr, self.process.returncode) == ("", 0)

@@ -325,7 +325,7 @@ def test_stream_is_shown_live(show: str, notebook: Callable[..., Notebook], gate
 
 def test_at_most_20_times_a_second(notebook: Callable[..., Notebook], gateway: Gateway):
     """
-    A stream of many pieces is shown anew no oftener than every 50 ms.
+    The display of a stream is updated at most every 50 ms.
     """
     frames = b"".join(delta(f"{number} ") for number in range(300))
     gateway.stream(OPENING, Drip(frames, size=len(frames) // 100, pause=0.004), STOP, USAGE, DONE)
@@ -426,7 +426,7 @@ def test_stop_button_of_a_run(
 
 def test_run(notebook: Callable[..., Notebook], gateway: Gateway):
     """
-    A run as a cell's last value is shown in the place of its progress, and elsewhere by itself.
+    A run as a cell's last value replaces its progress. In another cell it is shown by itself.
     """
     shown = notebook(
         "rows = [f'row {n}' for n in range(50)]\n"

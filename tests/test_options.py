@@ -41,7 +41,7 @@ def test_what_stands_for_limits(value: Any, expected: Timeout):
 
 def test_limits_are_passed_on():
     """
-    Limits that are there already are not made anew.
+    Limits that are a `Timeout` already are used as they are.
     """
     limits = Timeout(total=None)
 

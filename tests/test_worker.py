@@ -155,7 +155,7 @@ def test_on_error_raise(gateway: Gateway, worker: Worker):
 @pytest.mark.parametrize("option", ["budget", "checkpoint", "key", "progress", "stop_after"])
 def test_what_is_about_a_whole_run_is_refused(worker: Worker, option: str):
     """
-    An option that would hold for each batch anew is refused by its name.
+    An option that would apply to each batch separately is refused by name.
     """
     with pytest.raises(ConfigurationError, match=option):
         worker.answers(["a"], model=MODEL, **{option: None})

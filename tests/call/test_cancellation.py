@@ -104,7 +104,7 @@ class Scene:
 
     async def check(self) -> None:
         """
-        The gateway was let go within a second, and another call gets the pool's place.
+        The connection is closed within a second, and another call gets its place in the pool.
         """
         if self.holder is not None:
             await self.holder.aclose()

@@ -137,7 +137,7 @@ def test_wrong_bytes(cache: Path, publish: Callable[[bytes], None]) -> None:
 
 def test_torn_file(cache: Path, publish: Callable[[bytes], None]) -> None:
     """
-    A file in the model's place that is not whole is never used: the model is fetched anew.
+    An incomplete model file is never used: the model is downloaded again.
     """
     publish(MODEL)
     cache.mkdir(parents=True)

@@ -799,7 +799,7 @@ async def test_turned_away_for_no_time(
     caller: Caller, gateway: Gateway, monkeypatch: pytest.MonkeyPatch, after: str
 ):
     """
-    A `Retry-After` of nothing, or of a time that has gone, is none.
+    A `Retry-After` of zero, or of a time in the past, counts as none.
     """
     monkeypatch.setattr("random.random", lambda: 1.0)
     gateway.reply(error_body("rate_limited"), 429, {"Retry-After": after})
@@ -813,7 +813,7 @@ async def test_budget_that_ends_while_one_waits(
     caller: Caller, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ):
     """
-    A run whose budget is used up doesn't wait for who was turned away.
+    A run whose budget is used up doesn't wait for rows that were throttled.
     """
     monkeypatch.setattr("random.random", lambda: 1.0)
     last = Gate()
@@ -916,7 +916,7 @@ async def test_stopped_while_one_waits_that_was_turned_away(
 
 async def test_throttles_of_a_provider(caller: Caller, gateway: Gateway):
     """
-    A 502 for a provider that was rate-limited is put back, too.
+    A row is sent again after a 502 for a rate-limited provider, too.
     """
     diagnostics = {"provider_failure_diagnostics": {"category": "rate_limited"}}
     gateway.reply(error_body(**diagnostics), 502, SOON)
@@ -1387,7 +1387,7 @@ async def test_budget_of_those_that_wait_for_the_pace(caller: Caller, gateway: G
 
 async def test_budget_of_those_that_were_too_fast(caller: Caller, gateway: Gateway):
     """
-    What was put back is not sent again once a budget is used up, and is for a retry.
+    A throttled row is not sent again once the budget is used up. A retry sends it.
     """
     gate = Gate()
     gateway.reply(completion("first"))
@@ -2334,7 +2334,7 @@ async def test_a_retry_of_nothing(caller: Caller, gateway: Gateway):
 
 def test_a_row_that_fails_as_the_run_ends(gateway: Gateway):
     """
-    A row whose prompt raises once the run is over is there for a retry.
+    A row whose prompt raises after the run has ended is left for a retry.
     """
     gateway.reply(error_body("unauthorised"), 401)
 

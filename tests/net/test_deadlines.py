@@ -218,7 +218,7 @@ def test_one_that_fails(loop: Loop, begin: Begin):
 
 def test_one_timer(loop: Loop, begin: Begin):
     """
-    There is one timer for all, and it is set anew only for a deadline that comes before it.
+    All deadlines share one timer, which is reset only for an earlier deadline.
     """
     attempts = [begin(idle=300.0, total=1800.0) for _ in range(100)]
     assert len(loop.timers) == 1
@@ -306,7 +306,7 @@ async def test_an_interruption_that_is_taken_back():
 @pytest.mark.parametrize("is_first", [True, False])
 async def test_an_interruption_beside_another(is_first: bool):
     """
-    Who cancels the task in the same moment is not overlooked, whoever comes first.
+    A cancellation at the moment of the deadline is not lost, in either order.
     """
     task = asyncio.create_task(interrupted())
     if is_first:

@@ -120,7 +120,7 @@ def test_other_errors_are_no_limits(number: int):
 @attrs.define
 class Machine:
     """
-    A machine on which so many sockets can be open at once, and another one fails with *number*.
+    A machine with a limit of open sockets. Opening another one fails with the errno *number*.
     """
 
     most: int

@@ -482,7 +482,7 @@ ANSWERS = st.fixed_dictionaries(
 @given(ANSWERS)
 def test_any_answer(wire: dict[str, Any]):
     """
-    Any JSON in the place of an answer has a page.
+    Any JSON as an answer can be displayed.
     """
     assert page(ChatCompletionsResponse(wire)._repr_html_())
 

@@ -188,7 +188,7 @@ def test_function():
 
 def test_silence_without_a_terminal(monkeypatch: pytest.MonkeyPatch):
     """
-    Where standard error is a file or a pipe, or there is none, nothing is shown.
+    Nothing is shown if standard error is a file, a pipe or missing.
     """
     make_terminal(monkeypatch)
     for stderr in (io.StringIO(), None):

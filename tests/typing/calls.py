@@ -85,7 +85,7 @@ def runs(client: Client, rows: list[str]) -> None:
 
 def messages_of_every_kind(client: Client, response: ChatCompletionsResponse) -> None:
     """
-    Messages may be dicts, what came back, or both.
+    Messages may be dicts, messages from a response, or both.
     """
     calls = response.tool_calls
     client.generate_text(

@@ -209,7 +209,7 @@ def test_half_a_surrogate_pair(data: bytes, expected: object):
 @quick
 def test_parsed_text_can_be_written(value: str):
     """
-    Whatever escapes a text came in, it comes out as characters that UTF-8 has.
+    Text with any escapes is read as characters that UTF-8 can encode.
     """
     parsed = parse_json(json.dumps(value).encode())
 
@@ -309,7 +309,7 @@ def test_bottomless_json(levels: int, opening: str, closing: str, inside: str):
 
 def nested(levels: int) -> dict[str, Any]:
     """
-    An object with so many levels of lists and objects in it.
+    Return an object with *levels* nested lists and objects.
     """
     inner: Any = 1
     for level in range(levels):

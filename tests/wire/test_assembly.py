@@ -1673,7 +1673,7 @@ def test_the_cost(usage: dict[str, Any], cost: str) -> None:
 @pytest.mark.parametrize("usage", [{}, {"pricing": None}, {"pricing": {}}, {"pricing": []}])
 def test_no_cost(usage: dict[str, Any]) -> None:
     """
-    Where the gateway sent no price there is none, rather than a price of nothing.
+    Without a price from the gateway the cost is `None`, not zero.
     """
     found = with_usage(**usage).usage
     assert found is not None
@@ -1692,7 +1692,7 @@ def test_usage_in_both_spellings(spelled: Any) -> None:
 @pytest.mark.parametrize("answer", [WHOLE, SEED])
 def test_the_json_comes_back(answer: dict[str, Any]) -> None:
     """
-    The JSON of an answer is what came, and a caller who changes it changes no answer.
+    `to_dict()` returns the JSON as it came. Changing it does not change the answer.
     """
     response = ChatCompletionsResponse.from_dict(json.loads(compact(answer)))
     response.to_dict()["choices"][0]["message"]["content"] = "changed"

@@ -295,7 +295,7 @@ STOPPED: dict[str, Any] = {"index": 0, "message": {"content": "Hi"}, "finish_rea
 )
 def test_a_success_is_no_error(extra: dict[str, Any]):
     """
-    An answer that was paid for is not taken for an error by what stands beside it.
+    A complete answer is not read as an error because of other keys beside it.
     """
     body = json.dumps({"id": "1", "choices": [STOPPED], **extra}).encode()
 

@@ -313,7 +313,7 @@ def test_the_last_event_without_its_blank_line(case: str):
 
 def test_nothing_comes_behind_the_end():
     """
-    After the last event there is none, however often one is asked for.
+    After the last event, `next_event` keeps returning `None`.
     """
     decoder = SSEDecoder()
     decoder.receive_data(b"data: a\n\ndata: b")

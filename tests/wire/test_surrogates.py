@@ -79,7 +79,7 @@ def test_halves(key: str, pieces: list[str], expected: str):
 @given(st.text(max_size=12), st.sampled_from(["content", "reasoning_content"]))
 def test_any_text(text: str, key: str):
     """
-    A text that is cut at every UTF-16 unit comes out as it was.
+    A text that is cut at every UTF-16 code unit is joined without loss.
     """
     if text:
         check(frames([{key: unit} for unit in units(text)]), key, text)
