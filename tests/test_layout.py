@@ -27,6 +27,7 @@ RANKS = (
     ("_errors",),
     ("_options",),
     ("_request", "_wire", "_net"),
+    ("_schema",),
     ("_call",),
     ("_map",),
     ("_client", "_sync", "_media"),
@@ -42,7 +43,7 @@ PLACES = [place for rank in RANKS for place in rank]
 PENDING: dict[str, set[str]] = {}
 
 # Protocol code: it gets bytes, clocks and settings as arguments.
-PURE = ("_exchange", "_views", "_errors", "_options", "_request", "_wire")
+PURE = ("_exchange", "_views", "_errors", "_options", "_request", "_wire", "_schema")
 IMPURE = {
     *("aiohttp", "anyio", "asyncio", "concurrent", "http", "logging", "multiprocessing", "os"),
     *("pathlib", "random", "secrets", "select", "selectors", "signal", "socket", "ssl"),
