@@ -323,10 +323,15 @@ class Script:
 
     def is_waiting(self) -> bool:
         """
-        Whether its main thread sleeps, where the system tells.
+        Whether all of its threads sleep, where the system tells. A thread that waits for the GIL
+        sleeps as well, so the main thread's state alone is not enough.
         """
-        stat = Path(f"/proc/{self.process.pid}/stat")
-        return not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] == "S"
+        tasks = Path(f"/proc/{self.process.pid}/task")
+        stats = [path for _ in range(2) for path in sorted(tasks.glob("*/stat"))]
+        try:
+            return all(path.read_text().rpartition(")")[2].split()[0] == "S" for path in stats)
+        except OSError:
+            return False  # a thread has just ended
 
     def tell(self, line: str = "") -> None:
         """
