@@ -43,6 +43,13 @@ class Spending:
         if budget.tokens is not None:
             self._accounts.append(_Account("tokens", Decimal(budget.tokens), str(budget.tokens)))
 
+    @property
+    def counts_answers(self) -> bool:
+        """
+        Whether answers use up the budget.
+        """
+        return bool(self._accounts)
+
     def answered(self, cost: Decimal | None, tokens: int) -> None:
         """
         Count an answer that had *cost*, if it had a price, and took *tokens*; 0 if it doesn't say.

@@ -71,7 +71,7 @@ class Statistics:
         usage = response.usage
         self._counted += 1
         tokens = 0 if usage is None else self._add_usage(usage)
-        if self._spending is not None:
+        if self._spending is not None and self._spending.counts_answers:
             self._spending.answered(None if usage is None else usage.cost, tokens)
         return tokens
 
@@ -79,6 +79,8 @@ class Statistics:
         """
         Count the answers that were cut in the *attempts* of a call. They are billed.
         """
+        if len(attempts) == 1 and attempts[0].reason is None:
+            return  # nearly every call
         count = cut_answers(attempts)
         self._cut += count
         if self._spending is not None:
