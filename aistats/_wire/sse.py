@@ -183,7 +183,8 @@ class SSEDecoder:
             blocks.reverse()
             self.blocks[:0] = blocks
             if len(data) + held > self._longest:
-                self._check_length(max(map(len, blocks), default=0))
+                # A blank line before an event is not part of it.
+                self._check_length(max(len(block.lstrip(b"\n")) for block in blocks))
         self._tail_lf = rest.endswith(b"\n")
         if self._tail_lf:
             rest = rest[:-1]

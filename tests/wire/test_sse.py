@@ -395,6 +395,7 @@ def test_the_limit(stream: bytes, expected: bool):
 
 
 @given(reads=cut(), limit=st.integers(1, 30))
+@example(reads=[b"\nid: 1: comment\n:\n\n"], limit=16)
 @quick
 def test_the_limit_does_not_depend_on_the_reads(reads: list[bytes], limit: int):
     """
